@@ -34,6 +34,8 @@ export interface StageContext {
   /** Throws RatchetError('Stopped') when a stop was requested; a training stage calls it right after saving a checkpoint. */
   stopIfRequested(): void;
   checkpoints: Checkpoints;
+  /** The committed output of another stage call of the same scope (its shards, say). Throws RatchetError('Corrupt') when it was never committed. */
+  committed<Output>(stage: string, input: unknown): Promise<Output>;
 }
 
 export type Stage<Input = unknown, Output = unknown> = (input: Input, context: StageContext) => Promise<Output>;
