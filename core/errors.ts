@@ -15,15 +15,7 @@
  * - `Diverged`: training produced a number that is not finite. Never retried: the same bytes would come out.
  */
 export type ErrorType =
-  | 'BadInput'
-  | 'Unavailable'
-  | 'Corrupt'
-  | 'Conflict'
-  | 'ComputeCrashed'
-  | 'ComputeStalled'
-  | 'OutOfMemory'
-  | 'Stopped'
-  | 'Diverged';
+  'BadInput' | 'Unavailable' | 'Corrupt' | 'Conflict' | 'ComputeCrashed' | 'ComputeStalled' | 'OutOfMemory' | 'Stopped' | 'Diverged';
 
 export const NON_RETRYABLE_ERRORS: readonly ErrorType[] = ['BadInput', 'Corrupt', 'Conflict', 'Diverged'];
 

@@ -1,0 +1,98 @@
+/**
+ * The loop around a trainer: schedule, progress, checkpoints. Going on from any checkpoint gives the same bytes as never having stopped, because the
+ * batches of a step depend on the step's number alone.
+ */
+import { RatchetError } from '../core/errors.ts';
+import { mean } from '../core/statistics.ts';
+import type { Batch, Trainer } from './types.ts';
+
+/** What the loop tells and asks whoever runs it; a stage's context is one of these. */
+export interface TrainingHooks {
+  progress(progress: { phase: string; done: number; total: number; unit: string; metrics?: Record<string, number> }): void;
+  checkpoints: {
+    load(): Promise<{ step: number; bytes: Uint8Array } | null>;
+    save(step: number, bytes: Uint8Array): Promise<void>;
+    due(): boolean;
+  };
+  stopIfRequested(): void;
+}
+
+/** Linear warm-up over `warmUp` steps, then cosine decay from 1 to `floor` at `steps` (SGDR, arXiv 1608.03983, without restarts). A factor in (0, 1]. */
+export function warmUpCosine(step: number, steps: number, warmUp: number, floor: number): number {
+  if (step < warmUp) return (step + 1) / warmUp;
+  const progress = (step - warmUp) / Math.max(1, steps - warmUp);
+  return floor + (1 - floor) * 0.5 * (1 + Math.cos(Math.PI * progress));
+}
+
+export interface TrainingPlan {
+  trainer: Trainer;
+  steps: number;
+  phase: string;
+  /** The micro-batches of a step (0-based). Must depend on the step alone (and on the model, which a checkpoint restores). */
+  batches(step: number): Promise<Batch[]> | Batch[];
+  rates(step: number): { learningRate: number; muonLearningRate?: number };
+  /** Called after each step; returning true ends the training there. It may keep state of its own only if `save` and `restore` carry it. */
+  afterStep?(step: number, loss: number): Promise<boolean | void> | boolean | void;
+  /** State beside the trainer's that a checkpoint must carry, as JSON. */
+  save?(): unknown;
+  restore?(state: unknown): void;
+}
+
+/** How many of the last losses the reported loss averages. */
+const LOSS_WINDOW = 20;
+
+/** Runs the plan to its end and returns the mean loss of the last steps, and the steps done. */
+export async function train(plan: TrainingPlan, hooks: TrainingHooks): Promise<{ loss: number; steps: number }> {
+  const { trainer } = plan;
+  let step = 0;
+  let losses: number[] = [];
+  const checkpoint = await hooks.checkpoints.load();
+  if (checkpoint) {
+    const { state, weights } = unpack(checkpoint.bytes);
+    trainer.restore(weights);
+    losses = state.losses;
+    plan.restore?.(state.plan);
+    step = checkpoint.step;
+  }
+  let ended = false;
+  while (step < plan.steps && !ended) {
+    const { loss, gradientNorm } = await trainer.step(await plan.batches(step), plan.rates(step));
+    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+      throw new RatchetError(
+        'Diverged',
+        `${plan.phase}: the loss is ${loss} and the gradient norm ${gradientNorm} at step ${step}; lower the learning rate`,
+      );
+    }
+    losses.push(loss);
+    if (losses.length > LOSS_WINDOW) losses.shift();
+    ended = (await plan.afterStep?.(step, loss)) === true;
+    step++;
+    hooks.progress({ phase: plan.phase, done: step, total: plan.steps, unit: 'steps', metrics: { loss: mean(losses) } });
+    if (!ended && step < plan.steps && hooks.checkpoints.due()) {
+      await hooks.checkpoints.save(step, pack({ losses, plan: plan.save?.() ?? null }, trainer.save()));
+      hooks.stopIfRequested();
+    }
+  }
+  return { loss: mean(losses), steps: step };
+}
+
+interface LoopState {
+  losses: number[];
+  plan: unknown;
+}
+
+/** [length of the JSON, 4 bytes little-endian][JSON][trainer's bytes] */
+function pack(state: LoopState, weights: Uint8Array): Uint8Array {
+  const json = new TextEncoder().encode(JSON.stringify(state));
+  const out = new Uint8Array(4 + json.length + weights.length);
+  new DataView(out.buffer).setUint32(0, json.length, true);
+  out.set(json, 4);
+  out.set(weights, 4 + json.length);
+  return out;
+}
+
+function unpack(bytes: Uint8Array): { state: LoopState; weights: Uint8Array } {
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+  const state = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length))) as LoopState;
+  return { state, weights: bytes.slice(4 + length) };
+}
