@@ -53,6 +53,9 @@ export interface TurnDecisions {
 
 export interface DecisionTree {
   episode: Episode;
+  /** The episode's own tokens. */
+  chain: number[];
+  /** The chain and the branches that lead to every decision point. */
   tree: GrowingTree;
   turns: TurnDecisions[];
 }
@@ -71,5 +74,5 @@ export function decisionTree(tokens: Tokens, episode: Episode): DecisionTree {
     const pointNodes = action.points.map((point) => (point.after < 0 ? node : (branchNodes[point.after] as number)));
     return { node, commands, tree: action, pointNodes, executed: turn.admissible.indexOf(turn.action) };
   });
-  return { episode, tree, turns };
+  return { episode, chain: encoded.ids, tree, turns };
 }

@@ -61,8 +61,17 @@ export async function trainSupervised(
   hooks: TrainingHooks,
 ): Promise<{ model: Model; report: SupervisedReport }> {
   const { spec, key } = options;
-  const sequences = options.episodes.filter((episode) => episode.turns.length > 0).map((episode) => sequenceOf(options.tokens, episode, spec.observationWeight));
-  const optimizer: OptimizerOptions = { kind: spec.optimizer, beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: spec.weightDecay, clipNorm: 1 };
+  const sequences = options.episodes
+    .filter((episode) => episode.turns.length > 0)
+    .map((episode) => sequenceOf(options.tokens, episode, spec.observationWeight));
+  const optimizer: OptimizerOptions = {
+    kind: spec.optimizer,
+    beta1: 0.9,
+    beta2: 0.98,
+    epsilon: 1e-8,
+    weightDecay: spec.weightDecay,
+    clipNorm: 1,
+  };
   const trainer = await createTrainer(options.initial, {
     objective: 'crossEntropy',
     optimizer,
