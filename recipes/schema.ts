@@ -1,0 +1,129 @@
+/**
+ * The schema of a recipe: the whole experiment as data. A recipe is validated here, in full, before anything starts; what is hashed is the *resolved*
+ * recipe, with every default filled in. This file reads no files (`recipes/load.ts` does), so that workflow code may import it.
+ */
+import { z } from 'zod';
+
+const count = (max: number) => z.int().min(1).max(max);
+const share = z.number().min(0).max(1);
+const openShare = z.number().gt(0).lt(1);
+const rate = z.number().gt(0).max(1);
+
+const strategy = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('greedy') }),
+  z.strictObject({ kind: z.literal('sample'), temperature: z.number().gt(0).max(10) }),
+  z.strictObject({
+    kind: z.literal('best-of-n'),
+    n: count(256),
+    temperature: z.number().gt(0).max(10).default(1),
+    policyWeight: z.number().min(0).max(10).default(0.5),
+    minProbability: share.default(0.02),
+  }),
+]);
+
+const supervised = {
+  optimizer: z.enum(['adamw', 'muon']).default('muon'),
+  steps: count(1_000_000),
+  batchEpisodes: count(4096),
+  learningRate: rate,
+  muonLearningRate: rate.default(0.02),
+  weightDecay: z.number().min(0).max(1).default(0),
+  warmUpSteps: z.int().min(0).max(100_000).default(20),
+  observationWeight: share.default(0.1),
+};
+
+export const recipeSchema = z
+  .strictObject({
+    name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'use lower-case letters, digits and hyphens'),
+    /** What the method is and where it was published. */
+    method: z.string().min(1),
+    seed: z
+      .int()
+      .min(0)
+      .max(2 ** 31 - 1),
+    scale: z.enum(['micro', 'tiny', 'small', 'full']),
+    environment: z.strictObject({ name: z.string() }),
+    /** A Llama-architecture transformer; `initial` starts from a stored model directory instead of from nothing. */
+    policy: z.strictObject({
+      layers: count(64),
+      width: z.int().min(8).max(8192),
+      heads: count(128),
+      feedForward: z.int().min(8).max(65536),
+      /** Longest episode that is read, in tokens. */
+      context: z.int().min(32).max(32768),
+      initial: z.string().min(1).nullable().default(null),
+    }),
+    /** Tasks per panel. The train panel grows with the iterations. */
+    panels: z.strictObject({ validation: count(100_000), seen: count(100_000), unseen: count(100_000) }),
+    warmStart: z.strictObject({
+      demonstrations: count(1_000_000),
+      /** How bad the demonstrator's habits are: 0 none, 0.5 mild, 1 strong. */
+      habits: share,
+      /** Probability of a random command at a turn of a demonstration. */
+      noise: share,
+      ...supervised,
+    }),
+    iterations: z.int().min(0).max(1000),
+    collect: z.strictObject({ tasks: count(1_000_000), repeats: count(1024), temperature: z.number().gt(0).max(10) }),
+    label: z.strictObject({
+      kind: z.literal('monte-carlo'),
+      discount: z.number().gt(0).max(1),
+      control: z.enum(['none', 'shuffled']).default('none'),
+    }),
+    rewardModel: z.strictObject({
+      epochs: count(1000),
+      learningRate: rate,
+      weightDecay: z.number().min(0).max(1).default(0),
+      batchEpisodes: count(4096),
+      holdout: openShare,
+    }),
+    update: z.discriminatedUnion('kind', [
+      z.strictObject({
+        kind: z.literal('online-dpo'),
+        beta: z.number().gt(0).max(100),
+        learningRate: rate,
+        weightDecay: z.number().min(0).max(1).default(0),
+        steps: count(1_000_000),
+        batchEpisodes: count(4096),
+        candidates: z.int().min(2).max(256),
+        minProbability: share,
+        margin: share,
+        maxKl: z.number().gt(0),
+        keepEvery: count(1_000_000),
+        outcomeWeight: z.number().min(0).max(100).default(0),
+        control: z.enum(['none', 'permuted', 'no-prm']).default('none'),
+      }),
+      /** Supervised training on the successful rollouts (`rejection-sft`) or on fresh demonstrations (`more-demonstrations`, a control). */
+      z.strictObject({ kind: z.enum(['rejection-sft', 'more-demonstrations']), ...supervised, keepEvery: count(1_000_000) }),
+    ]),
+    /** Promote the candidate with the best validation success if it beats the policy at hand by at least `minGain`. */
+    gate: z.strictObject({ minGain: z.number().min(-1).max(1), strategies: z.array(strategy).min(1) }),
+    pairTruth: z.strictObject({ pairs: z.int().min(0).max(512), continuations: count(1000) }),
+    /** How the promoted policy is measured; the reports decide nothing. */
+    report: z.strictObject({ strategies: z.array(strategy).min(1), panels: z.array(z.enum(['seen', 'unseen'])).min(1) }),
+    /** How the work is cut up. Part of the recipe, because the composition of a batch decides the last bits. */
+    work: z.strictObject({
+      /** Episodes of one shard, and how many of them are live at once. */
+      shardEpisodes: count(100_000),
+      liveEpisodes: count(4096),
+      /** Micro-batches of one optimizer step; at least as many as there are compute lanes to keep them busy. */
+      microBatches: count(256),
+    }),
+  })
+  .superRefine((recipe, context) => {
+    const { policy, work } = recipe;
+    const fault = (path: (string | number)[], message: string) => context.addIssue({ code: 'custom', path, message });
+    if (policy.width % policy.heads !== 0) fault(['policy', 'heads'], `must divide policy.width (${policy.width})`);
+    else if ((policy.width / policy.heads) % 2 !== 0)
+      fault(['policy', 'heads'], `policy.width / policy.heads must be even for rotary embeddings`);
+    if (work.liveEpisodes > work.shardEpisodes)
+      fault(['work', 'liveEpisodes'], `must not exceed work.shardEpisodes (${work.shardEpisodes})`);
+    if (recipe.update.kind === 'online-dpo' && recipe.update.control === 'no-prm' && recipe.update.outcomeWeight === 0) {
+      fault(['update', 'outcomeWeight'], 'must be above 0 when update.control is no-prm: nothing else is left to learn from');
+    }
+  });
+
+/** A resolved recipe: what runs, and what is hashed. */
+export type Recipe = z.output<typeof recipeSchema>;
+export type Scale = Recipe['scale'];
+export const SCALES: readonly Scale[] = ['micro', 'tiny', 'small', 'full'];
