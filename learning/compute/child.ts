@@ -1,0 +1,67 @@
+/**
+ * The compute child: a warm process that imports one job module and runs its jobs one after another. Native arithmetic happens here and nowhere
+ * else, so that it can block, crash or be killed without harm to the worker. It never outlives its owner, and it leaves ending to its owner:
+ * signals meant for the whole process group (Ctrl-C, a service manager's SIGTERM) must not kill it before it has saved a checkpoint.
+ */
+import { constants, setPriority } from 'node:os';
+import { RatchetError } from '../../core/errors.ts';
+import { PROTOCOL_VERSION } from './protocol.ts';
+import type { FromChild, Job, JobFailure, JobRunner, ToChild } from './protocol.ts';
+
+/** Twice a second: the bound on memory is a guard against swapping, not an accountant. */
+const MEMORY_REPORT_MS = 500;
+
+const jobModule = process.argv[2];
+if (jobModule === undefined || process.send === undefined) {
+  throw new RatchetError('BadInput', 'compute child: start it with child_process.fork(child, [URL of the job module])');
+}
+
+process.on('disconnect', () => process.exit(0));
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
+// The worker's event loop and the servers of a one-machine installation come first; arithmetic takes what is left, which is nearly everything.
+setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+
+const send = (message: FromChild): void => {
+  process.send!(message);
+};
+const rssBytes = (): number => process.memoryUsage.rss();
+
+const { createJobRunner } = (await import(jobModule)) as { createJobRunner?: () => JobRunner | Promise<JobRunner> };
+if (createJobRunner === undefined) throw new RatchetError('BadInput', `compute child: ${jobModule} does not export createJobRunner()`);
+const runner = await createJobRunner();
+
+let current: { id: number; stopRequested: boolean } | null = null;
+
+process.on('message', (message: ToChild) => {
+  if (message.type === 'run') void run(message.id, message.job);
+  else if (current?.id === message.id) current.stopRequested = true;
+});
+send({ type: 'ready', version: PROTOCOL_VERSION, rssBytes: rssBytes() });
+
+async function run(id: number, job: Job): Promise<void> {
+  const state = { id, stopRequested: false };
+  current = state;
+  const memoryTimer = setInterval(() => send({ type: 'memory', id, rssBytes: rssBytes() }), MEMORY_REPORT_MS);
+  try {
+    const output = await runner.run(job, {
+      progress: (progress) => send({ type: 'progress', id, progress, rssBytes: rssBytes() }),
+      checkpoint: (step) => send({ type: 'checkpoint', id, step }),
+      stopRequested: () => state.stopRequested,
+    });
+    send({ type: 'result', id, output, rssBytes: rssBytes() });
+  } catch (error) {
+    send({ type: 'failure', id, failure: failureOf(error), rssBytes: rssBytes() });
+  } finally {
+    clearInterval(memoryTimer);
+    current = null;
+  }
+}
+
+function failureOf(error: unknown): JobFailure {
+  const message = error instanceof Error ? error.message : String(error);
+  const stack = (error instanceof Error && error.stack) || message;
+  if (error instanceof RatchetError) return { type: error.type, message, stack };
+  // V8's message for an ArrayBuffer that could not be had, and C++'s and ONNX Runtime's.
+  const outOfMemory = /Array buffer allocation failed|std::bad_alloc|Failed to allocate memory/i.test(message);
+  return { type: outOfMemory ? 'OutOfMemory' : 'Bug', message, stack };
+}

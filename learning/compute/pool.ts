@@ -1,0 +1,160 @@
+/**
+ * A fixed number of compute slots, each with a warm child process that is reused from job to job and replaced when it dies, is killed, or has
+ * kept too much memory. A job beyond the number of slots waits for its turn until its signal aborts. Nothing is retried here.
+ */
+import { badInput } from '../../core/errors.ts';
+import { ComputeProcess } from './compute-process.ts';
+import type { RunHooks } from './compute-process.ts';
+
+/** Node alone takes about 60 MB; with less than this not even an empty job fits. */
+const LEAST_MEMORY_BYTES = 128 * 2 ** 20;
+
+/** A warm child that still holds more than this share of its bound after a job leaves the next one too little room. */
+const WARM_MEMORY_SHARE = 0.5;
+
+export interface ComputePoolOptions {
+  slots: number;
+  /** file: URL of a module that exports `createJobRunner` (see protocol.ts). */
+  jobModule: string;
+  /** Threads per slot. */
+  threads: number;
+  /** Resident memory per slot, in bytes. */
+  memoryBytes: number;
+  /** Added to this process's environment. */
+  env?: Record<string, string>;
+  /** Each line of output of a child. Absent: only the last lines are kept, for the message of a crash. */
+  onLine?: (slot: number, line: string) => void;
+}
+
+export interface PoolRunOptions extends RunHooks {
+  /** Aborting kills the child; `run` rejects with the signal's reason once it is gone. */
+  signal?: AbortSignal;
+  /** Aborting asks the job to end after its next checkpoint. */
+  stop?: AbortSignal;
+}
+
+export interface SlotStatus {
+  slot: number;
+  /** Process id of the slot's child; null when it has none yet. */
+  pid: number | null;
+  /** Name of the running job; null when idle. */
+  job: string | null;
+  rssBytes: number;
+}
+
+interface Slot {
+  number: number;
+  child: ComputeProcess | null;
+  job: string | null;
+}
+
+export class ComputePool {
+  readonly #options: ComputePoolOptions;
+  readonly #slots: Slot[];
+  readonly #waiting: (() => void)[] = [];
+  #closed = false;
+
+  /** Starts nothing: a child is started by the first job of its slot. Throws BadInput for numbers that cannot work. */
+  constructor(options: ComputePoolOptions) {
+    for (const field of ['slots', 'threads'] as const) {
+      if (!Number.isInteger(options[field]) || options[field] < 1) throw badInput(field, options[field], 'a whole number of at least 1');
+    }
+    if (!(options.memoryBytes >= LEAST_MEMORY_BYTES)) throw badInput('memoryBytes', options.memoryBytes, `at least ${LEAST_MEMORY_BYTES}`);
+    if (URL.parse(options.jobModule)?.protocol !== 'file:') throw badInput('jobModule', options.jobModule, 'a file: URL');
+    this.#options = options;
+    this.#slots = Array.from({ length: options.slots }, (_, number) => ({ number, child: null, job: null }));
+  }
+
+  /**
+   * Runs one job in the next free slot and returns its output. Rejects with the signal's reason when aborted, and otherwise as
+   * ComputeProcess.run does: the job's RatchetError, OutOfMemory, ComputeCrashed, or a plain Error for a bug.
+   */
+  async run(name: string, input: unknown, options: PoolRunOptions = {}): Promise<unknown> {
+    const { signal, stop } = options;
+    const slot = await this.#acquire(name, signal);
+    let child: ComputeProcess | null = null;
+    const onAbort = (): void => void child?.kill();
+    const onStop = (): void => child?.stop();
+    try {
+      child = await this.#warm(slot);
+      signal?.throwIfAborted();
+      signal?.addEventListener('abort', onAbort, { once: true });
+      stop?.addEventListener('abort', onStop, { once: true });
+      const done = child.run(name, input, options);
+      if (stop?.aborted) child.stop();
+      return await done;
+    } catch (error) {
+      if (signal?.aborted) {
+        // The device is free before anybody else is told that the job is over.
+        if (child !== null) await child.kill();
+        throw signal.reason;
+      }
+      throw error;
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+      stop?.removeEventListener('abort', onStop);
+      slot.job = null;
+      this.#waiting.shift()?.();
+    }
+  }
+
+  status(): SlotStatus[] {
+    return this.#slots.map(({ number, child, job }) => {
+      const live = child?.alive ? child : null;
+      return { slot: number, pid: live?.pid ?? null, job, rssBytes: live?.rssBytes ?? 0 };
+    });
+  }
+
+  /** Kills every child. Jobs that still run reject with ComputeCrashed; jobs that still wait reject with BadInput. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const wake of this.#waiting.splice(0)) wake();
+    await Promise.all(this.#slots.map((slot) => slot.child?.kill()));
+  }
+
+  async #acquire(name: string, signal?: AbortSignal): Promise<Slot> {
+    for (;;) {
+      if (signal?.aborted) {
+        // The wake that this one may have taken goes to the next in line.
+        this.#waiting.shift()?.();
+        throw signal.reason;
+      }
+      if (this.#closed) throw badInput('compute pool', name, 'a pool takes jobs until it is closed');
+      const free = this.#slots.find((slot) => slot.job === null);
+      if (free !== undefined) {
+        free.job = name;
+        return free;
+      }
+      await new Promise<void>((resolve) => {
+        const wake = (): void => {
+          signal?.removeEventListener('abort', giveUp);
+          resolve();
+        };
+        const giveUp = (): void => {
+          const index = this.#waiting.indexOf(wake);
+          if (index >= 0) this.#waiting.splice(index, 1);
+          resolve();
+        };
+        this.#waiting.push(wake);
+        signal?.addEventListener('abort', giveUp, { once: true });
+      });
+    }
+  }
+
+  async #warm(slot: Slot): Promise<ComputeProcess> {
+    const held = slot.child;
+    if (held?.alive && held.rssBytes <= this.#options.memoryBytes * WARM_MEMORY_SHARE) return held;
+    if (held?.alive) await held.kill();
+    slot.child = null;
+    const { jobModule, threads, memoryBytes, env = {}, onLine } = this.#options;
+    slot.child = await ComputeProcess.start({
+      jobModule,
+      threads,
+      memoryBytes,
+      env,
+      onLine: (line) => onLine?.(slot.number, line),
+    });
+    if (this.#closed) await slot.child.kill();
+    return slot.child;
+  }
+}
