@@ -53,8 +53,8 @@ export const recipeSchema = z
       context: z.int().min(32).max(32768),
       initial: z.string().min(1).nullable().default(null),
     }),
-    /** Tasks per panel. The train panel grows with the iterations. */
-    panels: z.strictObject({ validation: count(100_000), seen: count(100_000), unseen: count(100_000) }),
+    /** Tasks per panel. Demonstrations take the first tasks of the train panel, the collection of each iteration the next ones. */
+    panels: z.strictObject({ train: count(10_000_000), validation: count(100_000), seen: count(100_000), unseen: count(100_000) }),
     warmStart: z.strictObject({
       demonstrations: count(1_000_000),
       /** How bad the demonstrator's habits are: 0 none, 0.5 mild, 1 strong. */
@@ -118,6 +118,9 @@ export const recipeSchema = z
       fault(['policy', 'heads'], `policy.width / policy.heads must be even for rotary embeddings`);
     if (work.liveEpisodes > work.shardEpisodes)
       fault(['work', 'liveEpisodes'], `must not exceed work.shardEpisodes (${work.shardEpisodes})`);
+    const needed = recipe.warmStart.demonstrations + recipe.iterations * recipe.collect.tasks;
+    if (recipe.panels.train < needed)
+      fault(['panels', 'train'], `must be at least ${needed}: warmStart.demonstrations + iterations x collect.tasks`);
     if (recipe.update.kind === 'online-dpo' && recipe.update.control === 'no-prm' && recipe.update.outcomeWeight === 0) {
       fault(['update', 'outcomeWeight'], 'must be above 0 when update.control is no-prm: nothing else is left to learn from');
     }

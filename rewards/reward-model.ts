@@ -5,7 +5,7 @@
 import { RatchetError } from '../core/errors.ts';
 import { Random, type RandomKey } from '../core/random.ts';
 import { binaryCrossEntropy, correlation, logitOf, mean, sigmoid } from '../core/statistics.ts';
-import { asRewardModel } from '../learning/model.ts';
+import { toScoreModel } from '../learning/model.ts';
 import { createReader } from '../learning/reader.ts';
 import { createTrainer } from '../learning/trainer.ts';
 import { train, warmUpCosine, type TrainingHooks } from '../learning/training-loop.ts';
@@ -53,7 +53,14 @@ const HEAD_EPISODES = 64;
 const READ_CHUNK = 16;
 
 export async function fitRewardModel(
-  options: { policy: Model; episodes: readonly LabelledEpisode[]; spec: RewardModelSpec; key: RandomKey; lanes: number; microBatches: number },
+  options: {
+    policy: Model;
+    episodes: readonly LabelledEpisode[];
+    spec: RewardModelSpec;
+    key: RandomKey;
+    lanes: number;
+    microBatches: number;
+  },
   hooks: TrainingHooks,
 ): Promise<{ model: Model; report: RewardModelReport }> {
   const { policy, spec, key, lanes } = options;
@@ -63,10 +70,13 @@ export async function fitRewardModel(
     key,
   );
   if (training.length === 0 || validation.length === 0) {
-    throw new RatchetError('BadInput', `reward model: ${options.episodes.length} labelled episodes are too few to hold out ${spec.holdout} of the tasks; collect more`);
+    throw new RatchetError(
+      'BadInput',
+      `reward model: ${options.episodes.length} labelled episodes are too few to hold out ${spec.holdout} of the tasks; collect more`,
+    );
   }
   const meanLabel = Math.min(0.99, Math.max(0.01, mean(training.flatMap((episode) => episode.labels))));
-  const initial = asRewardModel(policy, await meanHead(policy, training.slice(0, HEAD_EPISODES), logitOf(meanLabel), lanes));
+  const initial = toScoreModel(policy, await meanHead(policy, training.slice(0, HEAD_EPISODES), logitOf(meanLabel), lanes));
 
   const stepsPerEpoch = Math.ceil(training.length / spec.batchEpisodes);
   const steps = stepsPerEpoch * spec.epochs;
@@ -114,7 +124,10 @@ export async function fitRewardModel(
 function splitByTask(episodes: readonly LabelledEpisode[], holdout: number, key: RandomKey) {
   const tasks = new Random([...key, 'holdout']).shuffled([...new Set(episodes.map((episode) => episode.task))]);
   const held = new Set(tasks.slice(0, Math.max(1, Math.round(tasks.length * holdout))));
-  return { training: episodes.filter((episode) => !held.has(episode.task)), validation: episodes.filter((episode) => held.has(episode.task)) };
+  return {
+    training: episodes.filter((episode) => !held.has(episode.task)),
+    validation: episodes.filter((episode) => held.has(episode.task)),
+  };
 }
 
 /**

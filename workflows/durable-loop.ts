@@ -7,15 +7,14 @@ import {
   ApplicationFailure,
   condition,
   defineQuery,
-  defineSearchAttributeKey,
   defineUpdate,
   makeContinueAsNewFunc,
-  SearchAttributeType,
   setHandler,
   setCurrentDetails,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
+import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/common';
 import type { RecordEntry, RecordRef } from '../artifacts/record.ts';
 import type { ModelRef } from '../core/nouns.ts';
 import type { Recipe } from '../recipes/schema.ts';

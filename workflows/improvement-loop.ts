@@ -44,8 +44,8 @@ const SHARD_WINDOW = 200;
 /** Iteration 0: demonstrations -> supervised policy pi_0 -> report. Opens the chain of records. */
 export async function warmStart(recipe: Recipe, initial: ModelRef | null, calls: LoopCalls, tell: Tell): Promise<LoopState> {
   tell('warm start');
-  const { seed, environment, panels: counts, warmStart: spec, collect, iterations } = recipe;
-  const panels = await calls.makePanels({ seed, environment, panels: counts, warmStart: spec, collect, iterations });
+  const { seed, environment, warmStart: spec } = recipe;
+  const panels = await calls.makePanels({ seed, environment, panels: recipe.panels });
   const genesis = await calls.appendRecord({ index: 0, kind: 'genesis', iteration: 0, previous: null, body: { recipe, initial, panels } });
   const intent = await calls.appendRecord({
     index: 1,

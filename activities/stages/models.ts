@@ -21,7 +21,7 @@ export async function saveModel(store: ArtifactStore, model: Model, world: World
 export async function loadModel(store: ArtifactStore, ref: ModelRef): Promise<Model> {
   const { config, weights, tokenizer } = ref.files;
   const [configBytes, weightBytes, tokenizerBytes] = await Promise.all([store.get(config), store.get(weights), store.get(tokenizer)]);
-  return readModel({ 'config.json': configBytes, 'model.safetensors': weightBytes, 'tokenizer.json': tokenizerBytes });
+  return readModel({ 'config.json': configBytes, 'model.safetensors': weightBytes, 'tokenizer.json': tokenizerBytes }).model;
 }
 
 /** Decoders kept: a policy and its reward model, and those of the shard before. */

@@ -1,14 +1,14 @@
 /** The training stages: warm start, labels, reward model, policy update. Thin: each loads its inputs, calls the part that does the work, stores what came out. */
-import { readTable, writeTable } from '../../artifacts/episodes-file.ts';
+import { readTable, writeTable } from '../../artifacts/table.ts';
 import { onlineDpo, type Candidate, type OnlineDpoReport, type PairSample } from '../../agents/updates/online-dpo.ts';
 import { trainSupervised, type SupervisedReport } from '../../agents/updates/supervised.ts';
 import { encodeEpisode, Tokens } from '../../agents/tokens.ts';
 import { RatchetError } from '../../core/errors.ts';
-import type { ArtifactRef, Label, ModelRef } from '../../core/nouns.ts';
+import type { ArtifactRef, ModelRef } from '../../core/nouns.ts';
 import type { RandomKey } from '../../core/random.ts';
 import { tokenFactors } from '../../environments/codec-factors.ts';
 import { worldNamed } from '../../environments/registry.ts';
-import { createModel } from '../../learning/model.ts';
+import { initModel, llamaConfig } from '../../learning/model.ts';
 import type { Model } from '../../learning/types.ts';
 import type { Recipe } from '../../recipes/schema.ts';
 import { makeLabels as label, type LabelReport } from '../../rewards/labels.ts';
@@ -33,14 +33,14 @@ export const warmStart: Stage<WarmStartInput, { policy: ModelRef; report: Superv
   const world = worldNamed(input.environment);
   const episodes = await loadEpisodes(context.store, input.episodes);
   const { layers, width, heads, feedForward, context: longest } = input.policy;
-  const fromNothing = (): Model =>
-    createModel({ vocabulary: world.codec.vocabulary.length, layers, width, heads, keyValueHeads: heads, feedForward, context: longest }, [
-      ...input.key,
-      'init',
-    ]);
+  const size = { vocabulary: world.codec.vocabulary.length, layers, width, heads, feedForward, context: longest };
+  const factors = tokenFactors(world.codec);
+  const initial = input.initial
+    ? await loadModel(context.store, input.initial)
+    : initModel(llamaConfig(size), [...input.key, 'init'], factors);
   const { model, report } = await trainSupervised(
     {
-      initial: input.initial ? await loadModel(context.store, input.initial) : fromNothing(),
+      initial,
       episodes,
       tokens: new Tokens(world.codec),
       spec: input.spec,
@@ -48,7 +48,7 @@ export const warmStart: Stage<WarmStartInput, { policy: ModelRef; report: Superv
       lanes: lanes(),
       microBatches: input.microBatches,
       phase: 'warm start',
-      ...(input.initial ? {} : { factors: tokenFactors(world.codec) }),
+      ...(input.initial ? {} : { factors }),
     },
     context,
   );
@@ -61,14 +61,16 @@ export interface LabelInput {
   key: RandomKey;
 }
 
+const LABEL_COLUMNS = { episode: 'string', turn: 'int', value: 'double', visits: 'int' } as const;
+
 export const makeLabels: Stage<LabelInput, { labels: ArtifactRef; report: LabelReport }> = async (input, { store }) => {
   const { labels, report } = label(await loadEpisodes(store, input.episodes), input.spec, input.key);
-  const bytes = writeTable([
-    { name: 'episode', data: labels.map(({ episode }) => episode), type: 'STRING' },
-    { name: 'turn', data: labels.map(({ turn }) => turn), type: 'INT32' },
-    { name: 'value', data: labels.map(({ value }) => value), type: 'DOUBLE' },
-    { name: 'visits', data: labels.map(({ visits }) => visits), type: 'INT32' },
-  ]);
+  const bytes = writeTable(LABEL_COLUMNS, {
+    episode: labels.map(({ episode }) => episode),
+    turn: labels.map(({ turn }) => turn),
+    value: labels.map(({ value }) => value),
+    visits: labels.map(({ visits }) => visits),
+  });
   return { labels: await store.put(bytes), report };
 };
 
@@ -86,8 +88,8 @@ export const fitRewardModel: Stage<RewardModelInput, { rewardModel: ModelRef; re
   const { store } = context;
   const world = worldNamed(input.environment);
   const tokens = new Tokens(world.codec);
-  const rows = (await readTable(await store.get(input.labels))) as unknown as Label[];
-  const labels = new Map(rows.map((row) => [`${row.episode} ${row.turn}`, row.value]));
+  const table = await readTable(LABEL_COLUMNS, await store.get(input.labels));
+  const labels = new Map(table.value.map((value, row) => [`${table.episode[row]} ${table.turn[row]}`, value]));
   const episodes = (await loadEpisodes(store, input.episodes))
     .filter((episode) => episode.ending.kind === 'completed')
     .map((episode): LabelledEpisode => {

@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { RatchetError } from '../../core/errors.ts';
+import { digestJson } from '../../core/digest.ts';
+import { listRecipes, loadRecipe, resolveRecipe } from '../../recipes/load.ts';
+
+const load = (overrides: string[], scale = 'tiny') => loadRecipe('agentprm-household', { scale, overrides });
+
+function refusal(action: () => unknown): string {
+  try {
+    action();
+  } catch (error) {
+    assert.ok(error instanceof RatchetError && error.type === 'BadInput', `a typed refusal, not ${String(error)}`);
+    return error.message;
+  }
+  throw new assert.AssertionError({ message: 'nothing was refused' });
+}
+
+test('every recipe that comes with Ratchet is valid at every scale it defines', () => {
+  for (const { name, scales } of listRecipes()) {
+    assert.deepEqual(scales, ['micro', 'tiny', 'small', 'full']);
+    for (const scale of scales) assert.equal(loadRecipe(name, { scale }).scale, scale);
+  }
+});
+
+test('a resolved recipe resolves to itself: what is hashed has every default filled in', () => {
+  const recipe = load([]);
+  assert.equal(digestJson(resolveRecipe(JSON.parse(JSON.stringify(recipe)))), digestJson(recipe));
+});
+
+test('each kind of bad input names the field, the value and what would be valid', () => {
+  assert.match(
+    refusal(() => loadRecipe('agentprm-houshold', { scale: 'tiny' })),
+    /"agentprm-houshold".*did you mean agentprm-household\?/,
+  );
+  assert.match(
+    refusal(() => loadRecipe('./nowhere.yaml', { scale: 'tiny' })),
+    /no such file/,
+  );
+  assert.match(
+    refusal(() => load([], 'huge')),
+    /scale: "huge".*micro, tiny, small, full/,
+  );
+  assert.match(
+    refusal(() => load(['colect.tasks=3'])),
+    /colect: there is no such field; did you mean collect\?/,
+  );
+  assert.match(
+    refusal(() => load(['collect.taks=3'])),
+    /collect\.taks: there is no such field; did you mean collect\.tasks\?/,
+  );
+  assert.match(
+    refusal(() => load(['update.margn=0.1'])),
+    /update\.margn: there is no such field; did you mean update\.margin\?/,
+  );
+  assert.match(
+    refusal(() => load(['update.margin=2'])),
+    /update\.margin: 2 is not valid; .*<=1/,
+  );
+  assert.match(
+    refusal(() => load(['collect.tasks=many'])),
+    /collect\.tasks: "many" is not valid/,
+  );
+  assert.match(
+    refusal(() => load(['policy.heads=5'])),
+    /policy\.heads: 5 is not valid; must divide policy\.width \(96\)/,
+  );
+  assert.match(
+    refusal(() => load(['nonsense'])),
+    /--set: "nonsense" is not valid/,
+  );
+});
+
+test('a scale lays its budgets over the recipe, overrides go on top, and the seed is a field like any other', () => {
+  const recipe = loadRecipe('agentprm-household', {
+    scale: 'micro',
+    seed: 7,
+    overrides: ['collect.tasks=9', 'gate.strategies=[{kind: greedy}]'],
+  });
+  assert.equal(recipe.seed, 7);
+  assert.equal(recipe.collect.tasks, 9);
+  assert.equal(recipe.collect.repeats, 2);
+  assert.equal(recipe.policy.width, 32);
+  assert.deepEqual(recipe.gate.strategies, [{ kind: 'greedy' }]);
+});

@@ -1,0 +1,55 @@
+/**
+ * The test command: checks types, lint and format, then runs every test file on real servers, which it brings up once for all of them.
+ * Ends with `N passed, N failed` alone on a line; exit code 0 only if nothing failed and nothing was skipped.
+ */
+import { spawnSync } from 'node:child_process';
+import { globSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { run } from 'node:test';
+import { spec } from 'node:test/reporters';
+import { endpointEnvironment, ensureServers } from '../infra/servers.ts';
+
+/** No single test file may take longer; a file that hangs is a failure, not a stuck build. */
+const FILE_TIMEOUT_MS = 8 * 60_000;
+/** Test files at a time: one per core of the smallest machine that is supported. */
+const CONCURRENCY = 2;
+
+const only = process.argv.slice(2);
+let passed = 0;
+let failed = 0;
+
+for (const [what, command, args] of [
+  ['types', 'tsc', ['-p', '.']],
+  ['lint', 'oxlint', []],
+  ['format', 'prettier', ['--check', '--log-level', 'warn', '.']],
+] as const) {
+  if (only.length > 0) break;
+  const { status } = spawnSync(join('node_modules', '.bin', command), args, { stdio: 'inherit' });
+  if (status === 0) passed++;
+  else failed++;
+  console.log(`${status === 0 ? '✔' : '✖'} ${what}`);
+}
+
+const home = mkdtempSync(join(tmpdir(), 'ratchet-test-'));
+const servers = await ensureServers({ home, onProgress: ({ step, detail }) => console.log(`${step}: ${detail}`) });
+Object.assign(process.env, endpointEnvironment(servers.endpoints));
+try {
+  const files = only.length > 0 ? only : globSync('test/**/*.test.ts').sort();
+  const stream = run({ files, concurrency: CONCURRENCY, timeout: FILE_TIMEOUT_MS });
+  stream.on('test:pass', (event) => {
+    if (event.details.type === 'suite') return;
+    if (event.skip !== undefined || event.todo !== undefined) console.log(`skipped: ${event.name}`);
+    else passed++;
+  });
+  stream.on('test:fail', (event) => {
+    if (event.details.type !== 'suite') failed++;
+  });
+  stream.compose(new spec()).pipe(process.stdout);
+  await new Promise((resolve) => stream.once('close', resolve).once('end', resolve));
+} finally {
+  await servers.stop();
+  rmSync(home, { recursive: true, force: true });
+}
+console.log(`\n${passed} passed, ${failed} failed`);
+process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
