@@ -11,6 +11,7 @@ import {
   ListObjectsV2Command,
   PutObjectCommand,
   S3Client,
+  type ListObjectsV2CommandOutput,
 } from '@aws-sdk/client-s3';
 import { createHash, randomUUID } from 'node:crypto';
 import { canonicalJson, sha256 } from '../core/digest.ts';
@@ -40,6 +41,20 @@ export const LARGEST_MANIFEST_BYTES = 1024 * 1024;
 
 export function objectKey(digest: string): string {
   return `objects/${digest}`;
+}
+
+/** A stored object that is not what its reference says. */
+export class CorruptObject extends RatchetError {
+  readonly key: string;
+  readonly expected: string;
+  readonly found: string;
+  constructor(ref: ArtifactRef, found: string) {
+    const expected = `${ref.bytes} bytes with SHA-256 ${ref.sha256}`;
+    super('Corrupt', `${ref.key}: ${found}; expected ${expected}`);
+    this.key = ref.key;
+    this.expected = expected;
+    this.found = found;
+  }
 }
 
 export class ArtifactStore {
@@ -157,9 +172,10 @@ export class ArtifactStore {
         );
         if (offset > 0 && !answer.ContentRange?.startsWith(`bytes ${offset}-`)) throw this.#withoutRanges(ref);
         const announced = answer.ContentLength;
-        if (announced !== undefined && offset + announced !== ref.bytes) throw corrupt(ref, `${offset + announced} bytes are stored`);
+        if (announced !== undefined && offset + announced !== ref.bytes)
+          throw new CorruptObject(ref, `${offset + announced} bytes are stored`);
         for await (const chunk of (answer.Body ?? []) as AsyncIterable<Uint8Array>) {
-          if (offset + chunk.length > ref.bytes) throw corrupt(ref, 'more bytes are stored');
+          if (offset + chunk.length > ref.bytes) throw new CorruptObject(ref, 'more bytes are stored');
           offset += chunk.length;
           hash.update(chunk);
           patience.renew();
@@ -170,14 +186,14 @@ export class ArtifactStore {
         signal?.throwIfAborted();
         if (!(error instanceof RatchetError)) {
           const failure = failureOf(error);
-          if (failure === 'absent') throw corrupt(ref, 'it is missing');
-          if (failure === 'refused' && offset > 0) throw corrupt(ref, `only ${offset} bytes are stored`); // 416: nothing lies behind the offset
+          if (failure === 'absent') throw new CorruptObject(ref, 'it is missing');
+          if (failure === 'refused' && offset > 0) throw new CorruptObject(ref, `only ${offset} bytes are stored`); // 416: nothing lies behind the offset
         }
         await this.#explain(`reading ${ref.key}`, patience.outlast(error));
       }
     }
     const digest = hash.digest('hex');
-    if (digest !== ref.sha256) throw corrupt(ref, `its bytes hash to ${digest}`);
+    if (digest !== ref.sha256) throw new CorruptObject(ref, `its bytes hash to ${digest}`);
   }
 
   /** The JSON value that `ref` names. Throws Corrupt when the bytes are damaged or are not JSON. */
@@ -239,24 +255,37 @@ export class ArtifactStore {
     return this.#persevere(`writing ${key}`, options.signal, () => this.#putOnce(key, bytes, {}, options.signal));
   }
 
-  /** Whether an object of the right size is there. Says nothing about its bytes. */
-  has(ref: ArtifactRef, options: CallOptions = {}): Promise<boolean> {
-    return this.#persevere(`looking for ${ref.key}`, options.signal, () => this.#hasOnce(ref, options.signal));
+  /** The size in bytes of what is at `key`, or null when nothing is. Says nothing about the bytes themselves. */
+  size(key: string, options: CallOptions = {}): Promise<number | null> {
+    return this.#persevere(`looking for ${key}`, options.signal, () => this.#sizeOnce(key, options.signal));
   }
 
   /** Every key that starts with `prefix`, in order of code points. */
   async *list(prefix: string, options: CallOptions = {}): AsyncGenerator<{ key: string; bytes: number; lastModified: Date }, void, void> {
+    for await (const page of this.#pages({ Prefix: this.#prefix + prefix }, options.signal)) {
+      for (const { Key, Size, LastModified } of page.Contents ?? []) {
+        if (Key !== undefined) yield { key: Key.slice(this.#prefix.length), bytes: Size ?? 0, lastModified: LastModified ?? new Date(0) };
+      }
+    }
+  }
+
+  /** The folders directly below `prefix` (which ends with a slash), each with its closing slash, in order of code points. */
+  async *listFolders(prefix: string, options: CallOptions = {}): AsyncGenerator<string, void, void> {
+    for await (const page of this.#pages({ Prefix: this.#prefix + prefix, Delimiter: '/' }, options.signal)) {
+      for (const { Prefix } of page.CommonPrefixes ?? []) if (Prefix !== undefined) yield Prefix.slice(this.#prefix.length);
+    }
+  }
+
+  async *#pages(what: { Prefix: string; Delimiter?: string }, signal: AbortSignal | undefined): AsyncGenerator<ListObjectsV2CommandOutput> {
     let token: string | undefined;
     do {
       const request = new ListObjectsV2Command({
         Bucket: this.config.bucket,
-        Prefix: this.#prefix + prefix,
+        ...what,
         ...(token !== undefined && { ContinuationToken: token }),
       });
-      const page = await this.#persevere(`listing ${prefix}`, options.signal, () => this.#client.send(request, abortable(options.signal)));
-      for (const { Key, Size, LastModified } of page.Contents ?? []) {
-        if (Key !== undefined) yield { key: Key.slice(this.#prefix.length), bytes: Size ?? 0, lastModified: LastModified ?? new Date(0) };
-      }
+      const page = await this.#persevere(`listing ${what.Prefix}`, signal, () => this.#client.send(request, abortable(signal)));
+      yield page;
       token = page.IsTruncated ? page.NextContinuationToken : undefined;
     } while (token !== undefined);
   }
@@ -289,15 +318,15 @@ export class ArtifactStore {
 
   async #upload(ref: ArtifactRef, signal: AbortSignal | undefined, send: () => Promise<void>): Promise<void> {
     await this.#persevere(`storing ${ref.key}`, signal, async () => {
-      if (!(await this.#hasOnce(ref, signal))) await send();
+      if ((await this.#sizeOnce(ref.key, signal)) !== ref.bytes) await send();
     });
   }
 
-  async #hasOnce(ref: ArtifactRef, signal: AbortSignal | undefined): Promise<boolean> {
+  async #sizeOnce(key: string, signal: AbortSignal | undefined): Promise<number | null> {
     try {
-      return (await this.#client.send(new HeadObjectCommand(this.#address(ref.key)), abortable(signal))).ContentLength === ref.bytes;
+      return (await this.#client.send(new HeadObjectCommand(this.#address(key)), abortable(signal))).ContentLength ?? null;
     } catch (error) {
-      if (failureOf(error) === 'absent') return false;
+      if (failureOf(error) === 'absent') return null;
       throw error;
     }
   }
@@ -369,10 +398,6 @@ export class ArtifactStore {
 
 function abortable(signal: AbortSignal | undefined): { abortSignal: AbortSignal } | undefined {
   return signal && { abortSignal: signal };
-}
-
-function corrupt(ref: ArtifactRef, found: string): RatchetError {
-  return new RatchetError('Corrupt', `${ref.key}: ${found}; expected ${ref.bytes} bytes with SHA-256 ${ref.sha256}`);
 }
 
 /** A refusal although nothing is stored: another writer is about to finish or has just been undone, so asking again is right. */

@@ -1,0 +1,55 @@
+/**
+ * The records of a run: genesis, then per iteration an intent (written before the work) and an outcome (after it), each holding the digest of the one
+ * before. A record says what was computed from what and is deterministic: no times, hosts, attempts or run ids; those are in attestations.
+ */
+import type { Sha256 } from '../core/digest.ts';
+import type { ArtifactRef } from '../core/nouns.ts';
+
+export interface RecordEntry {
+  /** Place in the chain, from 0. */
+  index: number;
+  kind: 'genesis' | 'intent' | 'outcome';
+  /** SHA-256 of the canonical bytes of the record before; null only for genesis. */
+  previous: Sha256 | null;
+  /** 0 is the warm start. */
+  iteration: number;
+  /**
+   * Anything that JSON holds. What it refers to is found by shape: every object with exactly `key`, `sha256` and `bytes` is a reference that the audit
+   * follows, and `audit-shapes.ts` lists the shapes whose numbers it recounts.
+   */
+  body: object;
+}
+
+/** Names a record, and with it everything before it. */
+export interface RecordRef {
+  index: number;
+  sha256: Sha256;
+}
+
+/** `runs/<run>/run.json`: which recipe a run id belongs to, for good. */
+export interface RunManifest {
+  recipe: ArtifactRef;
+  recipeSha256: Sha256;
+}
+
+/** `runs/<run>/stages/<digest of stage and input>.json`: what one stage call gave. */
+export interface StageManifest {
+  stage: string;
+  input: unknown;
+  output: unknown;
+}
+
+/** `runs/<run>/attestations/<index>.json`: when, where and in how many attempts the work of a record was done. Says nothing of what came out. */
+export interface Attestation {
+  record: RecordRef;
+  /** ISO 8601, UTC. */
+  at: string;
+  host: string;
+  pid: number;
+  /** Program or library to version, e.g. `{ node: '24.21.0', ratchet: '0.1.0' }`. */
+  versions: Record<string, string>;
+  attempts: number;
+  durationMs: number;
+  /** Whatever else is worth knowing and decides nothing. */
+  details?: object;
+}

@@ -1,0 +1,185 @@
+/**
+ * The log of a run in the store: its manifest, its chain of records, the committed results of its stages, and attestations beside them. Everything but
+ * attestations is written once; writing the same again is fine, writing something else throws Conflict.
+ */
+import { canonicalJson, digestJson, sha256, type Sha256 } from '../core/digest.ts';
+import { badInput, RatchetError } from '../core/errors.ts';
+import type { Attestation, RecordEntry, RecordRef, RunManifest, StageManifest } from './record.ts';
+import type { ArtifactStore, CallOptions } from './store.ts';
+
+const RUNS = 'runs/';
+
+/** Keys sort by index up to a million records, which is as many as 500,000 iterations have. */
+const INDEX_DIGITS = 6;
+
+function runFolder(runId: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/.test(runId) || runId.includes('..')) {
+    throw badInput('run id', runId, '1 to 100 letters, digits, dots, hyphens and underscores, beginning with a letter or digit');
+  }
+  return `${RUNS}${runId}/`;
+}
+
+export function runKey(runId: string): string {
+  return `${runFolder(runId)}run.json`;
+}
+
+export function recordsFolder(runId: string): string {
+  return `${runFolder(runId)}records/`;
+}
+
+export function recordKey(runId: string, index: number): string {
+  return `${recordsFolder(runId)}${String(index).padStart(INDEX_DIGITS, '0')}.json`;
+}
+
+export function attestationsFolder(runId: string): string {
+  return `${runFolder(runId)}attestations/`;
+}
+
+export function stagesFolder(runId: string): string {
+  return `${runFolder(runId)}stages/`;
+}
+
+export function stageKey(runId: string, stage: string, input: unknown): string {
+  return `${stagesFolder(runId)}${stageIntent(stage, input)}.json`;
+}
+
+/** Names a stage call: the digest of what is to be done. */
+export function stageIntent(stage: string, input: unknown): Sha256 {
+  return digestJson({ stage, input });
+}
+
+/** Binds a run id to a resolved recipe. Throws Conflict when the run exists with another one. */
+export async function createRun(
+  store: ArtifactStore,
+  runId: string,
+  recipe: object,
+  options: CallOptions = {},
+): Promise<{ created: boolean }> {
+  const key = runKey(runId);
+  const ref = await store.putJson(recipe, options);
+  try {
+    return await store.commit(key, { recipe: ref, recipeSha256: ref.sha256 } satisfies RunManifest, options);
+  } catch (error) {
+    if (!(error instanceof RatchetError) || error.type !== 'Conflict') throw error;
+    const existing = await readRun(store, runId, options);
+    throw new RatchetError(
+      'Conflict',
+      `run id: ${JSON.stringify(runId)} exists with another recipe (${existing?.recipeSha256.slice(0, 12)}, not ${ref.sha256.slice(0, 12)}); choose another run id or the same recipe`,
+      { cause: error },
+    );
+  }
+}
+
+export function readRun(store: ArtifactStore, runId: string, options: CallOptions = {}): Promise<RunManifest | null> {
+  return store.readManifest<RunManifest>(runKey(runId), options);
+}
+
+/** The ids of all runs in the store, sorted. */
+export async function listRuns(store: ArtifactStore, options: CallOptions = {}): Promise<string[]> {
+  const ids: string[] = [];
+  for await (const folder of store.listFolders(RUNS, options)) ids.push(folder.slice(RUNS.length, -1));
+  return ids;
+}
+
+/**
+ * Adds a record to the chain. The same entry again gives the same answer; another entry at the same index, or one that does not continue what is stored,
+ * throws Conflict and writes nothing.
+ */
+export async function appendRecord(store: ArtifactStore, runId: string, entry: RecordEntry, options: CallOptions = {}): Promise<RecordRef> {
+  const { index, kind, previous } = entry;
+  if (!Number.isInteger(index) || index < 0 || String(index).length > INDEX_DIGITS) {
+    throw badInput('record index', index, `an integer from 0 with at most ${INDEX_DIGITS} digits`);
+  }
+  if ((index === 0) !== (kind === 'genesis') || (index === 0) !== (previous === null)) {
+    throw badInput('record', { index, kind, previous }, 'record 0, and no other, is the genesis and has no previous record');
+  }
+  if (index > 0) {
+    const before = await store.readBytes(recordKey(runId, index - 1), options);
+    const digest = before && sha256(before);
+    if (digest !== previous) {
+      throw new RatchetError(
+        'Conflict',
+        `record ${index} of run ${runId} follows ${previous}; record ${index - 1} is ${digest ?? 'missing'}`,
+      );
+    }
+  }
+  await store.commit(recordKey(runId, index), entry, options);
+  return { index, sha256: digestJson(entry) };
+}
+
+export interface ChainLink {
+  entry: RecordEntry;
+  ref: RecordRef;
+}
+
+/** All records of a run in order. Throws Corrupt naming the first record that is not the continuation of the one before it. */
+export async function readChain(store: ArtifactStore, runId: string, options: CallOptions = {}): Promise<ChainLink[]> {
+  const chain: ChainLink[] = [];
+  for (let index = 0; ; index++) {
+    const key = recordKey(runId, index);
+    const bytes = await store.readBytes(key, options);
+    if (!bytes) return chain;
+    const entry = parseRecord(key, bytes);
+    const previous = headOf(chain)?.sha256 ?? null;
+    if (entry.index !== index) throw new RatchetError('Corrupt', `${key}: its index is ${entry.index}; expected ${index}`);
+    if (entry.previous !== previous) throw new RatchetError('Corrupt', `${key}: it follows ${entry.previous}; expected ${previous}`);
+    chain.push({ entry, ref: { index, sha256: sha256(bytes) } });
+  }
+}
+
+/** A record from its stored bytes. Throws Corrupt unless they are the canonical JSON of a record: otherwise its digest would not be that of its content. */
+export function parseRecord(key: string, bytes: Uint8Array): RecordEntry {
+  let entry: RecordEntry;
+  let canonical: string;
+  try {
+    entry = JSON.parse(Buffer.from(bytes).toString()) as RecordEntry;
+    canonical = canonicalJson(entry);
+  } catch (error) {
+    throw new RatchetError('Corrupt', `${key}: not a record (${(error as Error).message})`, { cause: error });
+  }
+  const { index, kind, iteration, body } = entry ?? {};
+  const complete =
+    Number.isInteger(index) && ['genesis', 'intent', 'outcome'].includes(kind) && Number.isInteger(iteration) && typeof body === 'object';
+  if (!complete || body === null)
+    throw new RatchetError('Corrupt', `${key}: not a record; expected index, kind, previous, iteration and body`);
+  if (!Buffer.from(canonical).equals(bytes)) throw new RatchetError('Corrupt', `${key}: not in canonical form (RFC 8785)`);
+  return entry;
+}
+
+/** The last record, which stands for the whole chain; null for an empty one. */
+export function headOf(chain: readonly ChainLink[]): RecordRef | null {
+  return chain.at(-1)?.ref ?? null;
+}
+
+/** Intents whose outcome was not written: the work under way, or abandoned. */
+export function unresolvedIntents(chain: readonly ChainLink[]): ChainLink[] {
+  const resolved = new Set(chain.filter(({ entry }) => entry.kind === 'outcome').map(({ entry }) => entry.previous));
+  return chain.filter(({ entry, ref }) => entry.kind === 'intent' && !resolved.has(ref.sha256));
+}
+
+/** Commits what a stage call gave. Two attempts of one call give the same output, so a second commit is fine; another output throws Conflict. */
+export function commitStage(
+  store: ArtifactStore,
+  runId: string,
+  manifest: StageManifest,
+  options: CallOptions = {},
+): Promise<{ created: boolean }> {
+  return store.commit(stageKey(runId, manifest.stage, manifest.input), manifest, options);
+}
+
+/** What a stage call gave, or null when it has not been committed. */
+export function readStage(
+  store: ArtifactStore,
+  runId: string,
+  stage: string,
+  input: unknown,
+  options: CallOptions = {},
+): Promise<StageManifest | null> {
+  return store.readManifest<StageManifest>(stageKey(runId, stage, input), options);
+}
+
+/** Writes the attestation of a record; a later one of the same record replaces it. */
+export function attest(store: ArtifactStore, runId: string, attestation: Attestation, options: CallOptions = {}): Promise<void> {
+  const name = String(attestation.record.index).padStart(INDEX_DIGITS, '0');
+  return store.writePointer(`${attestationsFolder(runId)}${name}.json`, attestation, options);
+}
