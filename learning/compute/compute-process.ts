@@ -19,8 +19,8 @@ const TAIL_BYTES = 4_096;
 export interface ComputeProcessOptions {
   /** file: URL of the module that exports `createJobRunner`. */
   jobModule: string;
-  /** Threads that arithmetic may use; the child reads it as `RATCHET_COMPUTE_THREADS`. */
-  threads: number;
+  /** Threads that arithmetic may use side by side; the child reads it as `RATCHET_LANES`. */
+  lanes: number;
   /** Resident memory that the child may take, in bytes. */
   memoryBytes: number;
   /** Added to the owner's environment. */
@@ -79,7 +79,7 @@ export class ComputeProcess {
     const child = fork(fileURLToPath(new URL('./child.ts', import.meta.url)), [options.jobModule], {
       // The JavaScript heap alone may not exceed the bound; the whole process is watched by its reports.
       execArgv: [`--max-old-space-size=${Math.max(64, Math.floor(options.memoryBytes / 2 ** 20))}`],
-      env: { ...process.env, ...options.env, RATCHET_COMPUTE_THREADS: String(options.threads) },
+      env: { ...process.env, ...options.env, RATCHET_LANES: String(options.lanes) },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       // A process group of its own: Ctrl-C in the terminal does not reach it, and one kill takes its helpers too.
       detached: true,

@@ -16,8 +16,8 @@ export interface ComputePoolOptions {
   slots: number;
   /** file: URL of a module that exports `createJobRunner` (see protocol.ts). */
   jobModule: string;
-  /** Threads per slot. */
-  threads: number;
+  /** Threads for arithmetic per slot. */
+  lanes: number;
   /** Resident memory per slot, in bytes. */
   memoryBytes: number;
   /** Added to this process's environment. */
@@ -56,7 +56,7 @@ export class ComputePool {
 
   /** Starts nothing: a child is started by the first job of its slot. Throws BadInput for numbers that cannot work. */
   constructor(options: ComputePoolOptions) {
-    for (const field of ['slots', 'threads'] as const) {
+    for (const field of ['slots', 'lanes'] as const) {
       if (!Number.isInteger(options[field]) || options[field] < 1) throw badInput(field, options[field], 'a whole number of at least 1');
     }
     if (!(options.memoryBytes >= LEAST_MEMORY_BYTES)) throw badInput('memoryBytes', options.memoryBytes, `at least ${LEAST_MEMORY_BYTES}`);
@@ -146,10 +146,10 @@ export class ComputePool {
     if (held?.alive && held.rssBytes <= this.#options.memoryBytes * WARM_MEMORY_SHARE) return held;
     if (held?.alive) await held.kill();
     slot.child = null;
-    const { jobModule, threads, memoryBytes, env = {}, onLine } = this.#options;
+    const { jobModule, lanes, memoryBytes, env = {}, onLine } = this.#options;
     slot.child = await ComputeProcess.start({
       jobModule,
-      threads,
+      lanes,
       memoryBytes,
       env,
       onLine: (line) => onLine?.(slot.number, line),

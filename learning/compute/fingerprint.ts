@@ -1,0 +1,50 @@
+/**
+ * The numeric fingerprint: what decides which bytes a floating-point computation gives. Under equal fingerprints equal work gives equal bytes; under
+ * different ones it may not, so work begun under one is not continued under another. The number of lanes is not part of it: it never changes a result.
+ */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { arch, cpus } from 'node:os';
+
+/** The instruction sets between which ONNX Runtime's kernels choose on x86-64 and ARM, by their names in /proc/cpuinfo. */
+const DISPATCHED = [
+  'avx',
+  'avx2',
+  'fma',
+  'f16c',
+  'avx_vnni',
+  'avx512f',
+  'avx512bw',
+  'avx512dq',
+  'avx512vl',
+  'avx512_vnni',
+  'avx512_bf16',
+  'amx_tile',
+  'amx_int8',
+  'amx_bf16',
+  'asimd',
+  'asimddp',
+  'asimdhp',
+  'i8mm',
+  'bf16',
+  'sve',
+];
+
+/** For example `cpu/onnxruntime-1.30.0/x64/avx+avx2+fma`. Where the system does not tell its instruction sets, the processor's model stands for them. */
+export function numericFingerprint(provider = 'cpu'): string {
+  const { version } = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string };
+  return [provider, `onnxruntime-${version}`, arch(), instructionSets()].join('/');
+}
+
+function instructionSets(): string {
+  let text: string;
+  try {
+    text = readFileSync('/proc/cpuinfo', 'utf8');
+  } catch {
+    // Not Linux.
+    return (cpus()[0]?.model ?? 'unknown').replace(/[^A-Za-z0-9.-]+/g, '-');
+  }
+  const line = /^(?:flags|Features)\s*:\s*(.*)$/m.exec(text)?.[1] ?? '';
+  const flags = new Set(line.split(' '));
+  return DISPATCHED.filter((name) => flags.has(name)).join('+');
+}
