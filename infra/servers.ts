@@ -1,0 +1,280 @@
+/**
+ * The servers for one machine: Temporal and an S3 server, found or started, and kept alive while somebody uses them. Start reading here.
+ * It refuses to start what the environment says runs elsewhere, and to stop servers that another process still uses.
+ */
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { RatchetError } from '../core/errors.ts';
+import { DEFAULT_NAMESPACE, DEFAULT_REGION, bucketFromEnvironment, s3FromEnvironment, temporalFromEnvironment } from './endpoints.ts';
+import type { Endpoints, Environment, S3Endpoint, TemporalEndpoint } from './endpoints.ts';
+import { ensureBucket, ensureTemporal } from './external.ts';
+import { changeHome, freeBytes, homeCredentials, homePaths, makeHome, readCredentials, readHome } from './home.ts';
+import type { Credentials, HomeRecord, ServerName, ServerRecord, ServerState } from './home.ts';
+import { endServer, logTail, serverHealthy, startServer } from './local-servers.ts';
+import { LOOPBACK } from './ports.ts';
+import { isAlive, thisProcess } from './processes.ts';
+import type { OnProgress } from './progress.ts';
+import { TEMPORAL, VERSITYGW } from './programs.ts';
+import { resolveProgram } from './resolve.ts';
+import type { FoundProgram } from './resolve.ts';
+import { createSupervisor } from './supervisor.ts';
+import type { ProcessEvent } from './supervisor.ts';
+
+export { endpointEnvironment, endpointsFromEnvironment } from './endpoints.ts';
+export type { Endpoints } from './endpoints.ts';
+export { ratchetHome } from './home.ts';
+export type { ProcessEvent } from './supervisor.ts';
+
+export interface EnsureOptions {
+  /** Directory of data, logs and credentials; see `ratchetHome`. */
+  home: string;
+  onProgress: OnProgress;
+  /** Names servers that run elsewhere, the cache and the release site. Absent: this process's. */
+  env?: Environment;
+}
+
+export interface Servers {
+  endpoints: Endpoints;
+  /** Of the servers on this machine; absent for those that run elsewhere. Changes with a restart. */
+  readonly pids: { temporal?: number; s3?: number };
+  /** Every death, restart and surrender. Returns a function that ends the listening. */
+  onExit(listener: (event: ProcessEvent) => void): () => void;
+  /** Ends this use, and the servers with it unless another living process uses them. */
+  stop(): Promise<void>;
+  /** Ends this use and leaves the servers running, unwatched until somebody uses them again. */
+  release(): Promise<void>;
+}
+
+/** What one of the servers is doing, for whoever did not start it. */
+export interface ServerStatus {
+  /** `external`: named by the environment; not looked at here. `down`: recorded as running, but dead, and nobody watches. */
+  state: ServerState | 'external' | 'down' | 'absent';
+  reason: string | null;
+  pid: number | null;
+  restarts: number;
+}
+
+export interface ServersStatus {
+  temporal: ServerStatus;
+  s3: ServerStatus;
+  /** Free bytes where the servers keep their data; null where nothing is kept. `full`: restarts wait for space. */
+  disk: { freeBytes: number; full: boolean } | null;
+}
+
+const NAMES: readonly ServerName[] = ['s3', 'temporal'];
+/** Below this a database or a log can fail to grow in the middle of a start. */
+const FULL_DISK_BYTES = 32 << 20;
+/** Lines of a server's log that a failure to start shows. */
+const SHOWN_LOG_LINES = 5;
+
+/**
+ * Temporal and S3, ready: reachable, with namespace, search attributes and bucket. Those that the environment names are checked, the others are
+ * adopted where they run already or started, and kept alive until `stop`. Throws Unavailable with what was tried, BadInput for an address
+ * that could not be one.
+ */
+export async function ensureServers({ home: directory, onProgress, env = process.env }: EnsureOptions): Promise<Servers> {
+  const home = resolve(directory);
+  const named = { temporal: temporalFromEnvironment(env), s3: s3FromEnvironment(env) };
+  const local = NAMES.filter((name) => !named[name]);
+  const bucket = bucketFromEnvironment(env);
+  if (named.s3) await ensureBucket(named.s3);
+  if (named.temporal) await ensureTemporal(named.temporal);
+  if (local.length === 0) return withoutServers({ temporal: named.temporal!, s3: named.s3! });
+
+  await makeHome(home);
+  const me = { ...(await thisProcess()), token: randomBytes(12).toString('hex') };
+  const supervisor = createSupervisor();
+  try {
+    const programs = programFinder(env, onProgress);
+    const running = await changeHome(home, (record) => enter(record, me, bucket));
+    // In this order: the small one first. What cannot be had is known before anything is started.
+    for (const name of local) if (!running.has(name)) await programs[name]();
+
+    let writing: Promise<void> = Promise.resolve();
+    supervisor.onEvent((event) => {
+      if (event.kind !== 'ready') onProgress({ step: event.name, detail: `${event.kind}: ${event.detail}` });
+      writing = writing
+        .then(() => writeEvent(home, event))
+        .catch((error: unknown) => {
+          // The disk may be full, which is what the event may be about: who supervises is told, the record stays behind.
+          onProgress({ step: event.name, detail: `cannot be recorded: ${(error as Error).message}` });
+        });
+    });
+    const supervised = local.map((name) =>
+      supervisor.supervise({
+        name,
+        start: () => startServer(home, name, programs[name]),
+        healthy: async () => {
+          const record = (await readHome(home))?.[name];
+          return record !== undefined && (await serverHealthy(record, name));
+        },
+        blocked: async () => {
+          const free = await freeBytes(home);
+          return free < FULL_DISK_BYTES ? `disk full: ${free} bytes free in ${home}, ${FULL_DISK_BYTES} needed` : null;
+        },
+      }),
+    );
+    await Promise.all(
+      local.map((name, i) => supervised[i]!.ready.catch(async (error) => Promise.reject(await explained(home, name, error as Error)))),
+    );
+    await writing;
+    const endpoints = endpointsOf(named, await readHome(home), named.s3 ? null : await homeCredentials(home));
+    if (!endpoints) throw new RatchetError('Unavailable', `the servers of ${home} ended while they were being started`);
+    if (!named.s3) await ensureBucket(endpoints.s3);
+
+    let left = false;
+    const leave = async (stopUnused: boolean): Promise<void> => {
+      if (left) return;
+      left = true;
+      await supervisor.stop({ leave: true });
+      await writing;
+      await leaveHome(home, me, stopUnused);
+    };
+    return {
+      endpoints,
+      get pids() {
+        return Object.fromEntries(supervised.flatMap(({ name, pid }) => (pid === undefined ? [] : [[name, pid]])));
+      },
+      onExit: (listener) => supervisor.onEvent(listener),
+      stop: () => leave(true),
+      release: () => leave(false),
+    };
+  } catch (error) {
+    await supervisor.stop({ leave: true });
+    await leaveHome(home, me, true);
+    throw error;
+  }
+}
+
+/** Where the servers of this home are, if all of them that the environment does not name are running; else null. Starts nothing, asks nobody. */
+export async function runningServers(home: string, env: Environment = process.env): Promise<Endpoints | null> {
+  const named = { temporal: temporalFromEnvironment(env), s3: s3FromEnvironment(env) };
+  const record = await readHome(home);
+  for (const name of NAMES) if (!named[name] && !(await isAlive(record?.[name]?.process))) return null;
+  return endpointsOf(named, record, named.s3 ? null : await readCredentials(home));
+}
+
+/** Ends the servers of this home, whoever uses them; supervisors in other processes let them rest. Nothing to do where nothing runs. */
+export async function stopServers(home: string): Promise<void> {
+  if (!existsSync(homePaths(home).root)) return;
+  await changeHome(home, (record) => endAll(resolve(home), record));
+}
+
+/** What each server is doing and why, from the record, the processes and the disk. */
+export async function serversStatus(home: string, env: Environment = process.env): Promise<ServersStatus> {
+  const record = await readHome(home);
+  const of = async (name: ServerName, isNamed: boolean): Promise<ServerStatus> => {
+    const known = record?.[name];
+    if (isNamed) return { state: 'external', reason: null, pid: null, restarts: 0 };
+    if (!known) return { state: 'absent', reason: null, pid: null, restarts: 0 };
+    const alive = await isAlive(known.process);
+    const { restarts, reason } = known;
+    if (alive || known.state === 'stopped') return { state: known.state, reason, pid: alive ? known.process!.pid : null, restarts };
+    const watched = (await Promise.all(record.users.map((user) => isAlive(user)))).some(Boolean);
+    const state = watched || known.state === 'failed' ? (known.state === 'running' ? 'restarting' : known.state) : 'down';
+    return { state, reason, pid: null, restarts };
+  };
+  const free = existsSync(homePaths(home).root) ? await freeBytes(homePaths(home).root) : null;
+  return {
+    temporal: await of('temporal', temporalFromEnvironment(env) !== null),
+    s3: await of('s3', s3FromEnvironment(env) !== null),
+    disk: free === null ? null : { freeBytes: free, full: free < FULL_DISK_BYTES },
+  };
+}
+
+/** Makes this process a user of the home. Returns the servers that run already. */
+async function enter(record: HomeRecord, me: HomeRecord['users'][number], bucket: string): Promise<Set<ServerName>> {
+  const alive = await Promise.all(record.users.map((user) => isAlive(user)));
+  record.users = record.users.filter((_, i) => alive[i]);
+  const running = new Set<ServerName>();
+  for (const name of NAMES) {
+    const known = record[name];
+    if (known && (await isAlive(known.process))) running.add(name);
+    // Left by a crash: nobody knows its ports any more, and its restarts are history.
+    else if (known && record.users.length === 0) Object.assign(known, { process: null, restarts: 0 });
+  }
+  record.users.push(me);
+  record.wanted = true;
+  record.bucket = bucket;
+  return running;
+}
+
+async function leaveHome(home: string, me: HomeRecord['users'][number], stopUnused: boolean): Promise<void> {
+  await changeHome(home, async (record) => {
+    const others = record.users.filter((user) => user.token !== me.token);
+    const alive = await Promise.all(others.map((user) => isAlive(user)));
+    record.users = others.filter((_, i) => alive[i]);
+    if (stopUnused && record.users.length === 0) await endAll(home, record);
+  });
+}
+
+async function endAll(home: string, record: HomeRecord): Promise<void> {
+  record.wanted = false;
+  record.users = [];
+  await Promise.all(NAMES.map((name) => endServer(home, name, record)));
+}
+
+async function writeEvent(home: string, { name, kind, pid, detail }: ProcessEvent): Promise<void> {
+  const states: Partial<Record<ProcessEvent['kind'], ServerState>> = {
+    ready: 'running',
+    exited: 'restarting',
+    hung: 'restarting',
+    waiting: 'waiting',
+    failed: 'failed',
+  };
+  const state = states[kind];
+  if (!state) return;
+  await changeHome(home, async (record) => {
+    const known = record[name as ServerName];
+    // Another supervisor may be further already.
+    const outdated = pid === null ? await isAlive(known?.process) : known?.process?.pid !== pid;
+    if (known && record.wanted && !outdated) Object.assign(known, { state, reason: kind === 'ready' ? null : detail });
+  });
+}
+
+/** Each program is looked for when it is first needed, and again if its file has gone since. */
+function programFinder(env: Environment, onProgress: OnProgress): Record<ServerName, () => Promise<FoundProgram>> {
+  const unreachable = new Set<string>();
+  const finder = (program: typeof TEMPORAL) => {
+    let found: FoundProgram | undefined;
+    return async () => {
+      if (!found || !existsSync(found.path)) found = await resolveProgram(program, { env, onProgress, unreachable });
+      return found;
+    };
+  };
+  return { temporal: finder(TEMPORAL), s3: finder(VERSITYGW) };
+}
+
+function endpointsOf(
+  named: { temporal: TemporalEndpoint | null; s3: S3Endpoint | null },
+  record: HomeRecord | null,
+  credentials: Credentials | null,
+): Endpoints | null {
+  const url = (port: number) => `http://${LOOPBACK}:${port}`;
+  const temporalOf = ({ port, uiPort }: ServerRecord): TemporalEndpoint => ({
+    address: `${LOOPBACK}:${port}`,
+    namespace: DEFAULT_NAMESPACE,
+    uiUrl: uiPort ? url(uiPort) : null,
+  });
+  const s3Of = ({ port }: ServerRecord, { bucket }: HomeRecord): S3Endpoint => ({
+    endpoint: url(port),
+    region: DEFAULT_REGION,
+    bucket,
+    ...credentials,
+    forcePathStyle: true,
+  });
+  const temporal = named.temporal ?? (record?.temporal && temporalOf(record.temporal));
+  const s3 = named.s3 ?? (record?.s3 && credentials && s3Of(record.s3, record));
+  return temporal && s3 ? { temporal, s3 } : null;
+}
+
+async function explained(home: string, name: ServerName, error: Error): Promise<Error> {
+  const tail = await logTail(home, name, SHOWN_LOG_LINES);
+  if (!(error instanceof RatchetError)) return error;
+  return new RatchetError(error.type, `${error.message}\nThe end of ${homePaths(home).log(name)}:\n${tail}`, { cause: error });
+}
+
+function withoutServers(endpoints: Endpoints): Servers {
+  return { endpoints, pids: {}, onExit: () => () => {}, stop: async () => {}, release: async () => {} };
+}
