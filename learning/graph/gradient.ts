@@ -1,0 +1,43 @@
+/** Reverse-mode differentiation: adds to a graph the nodes that compute d loss / d values. Second derivatives are not its business. */
+import { AxisError, showAxes } from './graph.ts';
+import type { Value } from './graph.ts';
+import { add } from './operators.ts';
+
+/** The gradients of a scalar with respect to `values`, in their order and with their axes. A value that the loss does not depend on is an error. */
+export function gradients(loss: Value, values: Value[]): Value[] {
+  if (loss.axes.length !== 0) throw new AxisError('gradients', `the loss must have no axes, not ${showAxes(loss.axes)}`);
+  // What lies between the values and the loss, in the order of creation, which is an order of computation.
+  const wanted = new Map<Value, boolean>(values.map((value) => [value, true]));
+  const matters = (value: Value): boolean => {
+    const known = wanted.get(value);
+    if (known !== undefined) return known;
+    wanted.set(value, false);
+    const result = value.node?.inputs.map(matters).includes(true) ?? false;
+    wanted.set(value, result);
+    return result;
+  };
+  matters(loss);
+  const path = [...wanted].filter(([value, on]) => on && value.node).map(([value]) => value);
+  const found = new Map<Value, Value>([[loss, loss.graph.scalar(1)]]);
+  const done = new Set<object>();
+  for (const value of path.sort((a, b) => b.id - a.id)) {
+    const node = value.node!;
+    if (done.has(node) || !node.outputs.some((output) => found.has(output))) continue;
+    done.add(node);
+    if (!node.backward) throw new AxisError(node.op, 'this operator has no gradient');
+    const flows = node.backward(node.outputs.map((output) => found.get(output)));
+    node.inputs.forEach((input, i) => {
+      const flow = flows[i];
+      if (!flow || !wanted.get(input)) return;
+      if (flow.axes.join() !== input.axes.join())
+        throw new AxisError(node.op, `its gradient has the axes ${showAxes(flow.axes)}, its operand ${showAxes(input.axes)}`);
+      const before = found.get(input);
+      found.set(input, before ? add(before, flow) : flow);
+    });
+  }
+  return values.map((value) => {
+    const gradient = found.get(value);
+    if (!gradient) throw new AxisError('gradients', `the loss does not depend on '${value.name}' ${showAxes(value.axes)}`);
+    return gradient;
+  });
+}

@@ -1,0 +1,248 @@
+/**
+ * Models in memory and on disk, in Hugging Face's layout: `config.json`, `model.safetensors`, `tokenizer.json`. It makes, checks, reads and writes
+ * them; it computes nothing with them. Anything but the plain Llama architecture (untied head, no biases, no scaled rotations) is refused as BadInput.
+ */
+import { RatchetError, badInput } from '../core/errors.ts';
+import { Random } from '../core/random.ts';
+import type { RandomKey } from '../core/random.ts';
+import { readSafetensors, writeSafetensors } from './safetensors.ts';
+import type { LlamaConfig, Model, Tensor } from './types.ts';
+
+export const EMBEDDING = 'model.embed_tokens.weight';
+export const FINAL_NORM = 'model.norm.weight';
+/** The name of a layer's weight, e.g. `layerName(0, 'self_attn.q_proj')`. */
+export const layerName = (layer: number, part: string) => `model.layers.${layer}.${part}.weight`;
+export const headName = (config: LlamaConfig) => (isScore(config) ? 'score.weight' : 'lm_head.weight');
+export const isScore = (config: LlamaConfig) => config.architectures[0] === 'LlamaForSequenceClassification';
+
+/** The fields that decide what a model computes with its weights; models that agree in them can take each other's place. */
+export const SHAPE_FIELDS = [
+  'architectures',
+  'vocab_size',
+  'hidden_size',
+  'intermediate_size',
+  'num_hidden_layers',
+  'num_attention_heads',
+  'num_key_value_heads',
+  'head_dim',
+  'max_position_embeddings',
+  'rms_norm_eps',
+  'rope_theta',
+] as const;
+
+/** Every tensor of a model of this configuration with its shape, in the order of computation. */
+export function expectedShapes(config: LlamaConfig): Map<string, number[]> {
+  const { hidden_size: D, intermediate_size: F, head_dim: E } = config;
+  const shapes = new Map<string, number[]>([[EMBEDDING, [config.vocab_size, D]]]);
+  for (let layer = 0; layer < config.num_hidden_layers; layer++) {
+    shapes.set(layerName(layer, 'input_layernorm'), [D]);
+    shapes.set(layerName(layer, 'self_attn.q_proj'), [config.num_attention_heads * E, D]);
+    shapes.set(layerName(layer, 'self_attn.k_proj'), [config.num_key_value_heads * E, D]);
+    shapes.set(layerName(layer, 'self_attn.v_proj'), [config.num_key_value_heads * E, D]);
+    shapes.set(layerName(layer, 'self_attn.o_proj'), [D, config.num_attention_heads * E]);
+    shapes.set(layerName(layer, 'post_attention_layernorm'), [D]);
+    shapes.set(layerName(layer, 'mlp.gate_proj'), [F, D]);
+    shapes.set(layerName(layer, 'mlp.up_proj'), [F, D]);
+    shapes.set(layerName(layer, 'mlp.down_proj'), [D, F]);
+  }
+  shapes.set(FINAL_NORM, [D]);
+  shapes.set(headName(config), [isScore(config) ? 1 : config.vocab_size, D]);
+  return shapes;
+}
+
+/** Refuses what this engine would compute wrongly. */
+export function checkConfig(config: LlamaConfig): void {
+  const field = (name: string) => `config.json: ${name}`;
+  const architecture = config.architectures?.[0];
+  if (architecture !== 'LlamaForCausalLM' && architecture !== 'LlamaForSequenceClassification')
+    throw badInput(field('architectures'), config.architectures, 'LlamaForCausalLM or LlamaForSequenceClassification');
+  if (config.model_type !== 'llama') throw badInput(field('model_type'), config.model_type, 'llama');
+  const counts = [
+    'vocab_size',
+    'hidden_size',
+    'intermediate_size',
+    'num_hidden_layers',
+    'num_attention_heads',
+    'num_key_value_heads',
+    'head_dim',
+  ];
+  for (const name of [...counts, 'max_position_embeddings']) {
+    const value = config[name];
+    if (!Number.isInteger(value) || (value as number) < 1) throw badInput(field(name), value, 'a whole number of at least 1');
+  }
+  if (config.head_dim % 2) throw badInput(field('head_dim'), config.head_dim, 'an even number (rotary embedding turns pairs)');
+  if (config.num_attention_heads % config.num_key_value_heads)
+    throw badInput(
+      field('num_key_value_heads'),
+      config.num_key_value_heads,
+      `a divisor of num_attention_heads (${config.num_attention_heads})`,
+    );
+  if (!(config.rms_norm_eps > 0)) throw badInput(field('rms_norm_eps'), config.rms_norm_eps, 'a number above 0');
+  if (!(config.rope_theta > 0)) throw badInput(field('rope_theta'), config.rope_theta, 'a number above 0');
+  if (config.tie_word_embeddings !== false)
+    throw badInput(field('tie_word_embeddings'), config.tie_word_embeddings, 'false (the head is a matrix of its own)');
+  const rope = config['rope_parameters'] as { rope_type?: string } | null | undefined;
+  const fixed: [string, unknown, unknown][] = [
+    ['hidden_act', config['hidden_act'] ?? 'silu', 'silu'],
+    ['attention_bias', config['attention_bias'] ?? false, false],
+    ['mlp_bias', config['mlp_bias'] ?? false, false],
+    ['rope_scaling', config['rope_scaling'] ?? null, null],
+    ['rope_parameters.rope_type', rope?.rope_type ?? 'default', 'default'],
+  ];
+  for (const [name, value, only] of fixed)
+    if (value !== only) throw badInput(field(name), value, `only ${JSON.stringify(only)} is supported`);
+  const labels = config['num_labels'] ?? (config['id2label'] ? Object.keys(config['id2label']).length : 1);
+  if (isScore(config) && labels !== 1) throw badInput(field('num_labels'), labels, '1 (one score)');
+}
+
+/** Refuses a model with a missing, unknown, misshapen or non-finite tensor, and names it. */
+export function checkModel(config: LlamaConfig, tensors: ReadonlyMap<string, Tensor>): void {
+  checkConfig(config);
+  const expected = expectedShapes(config);
+  for (const [name, shape] of expected) {
+    const tensor = tensors.get(name);
+    if (!tensor) throw badInput(`tensor '${name}'`, null, `the model needs it, of shape [${shape.join(', ')}]`);
+    if (tensor.shape.join() !== shape.join())
+      throw badInput(`shape of tensor '${name}'`, tensor.shape, `config.json asks for [${shape.join(', ')}]`);
+    if (tensor.data.length !== shape.reduce((a, b) => a * b, 1))
+      throw badInput(`tensor '${name}'`, `${tensor.data.length} numbers`, `shape [${shape.join(', ')}] needs as many as its product`);
+    if (!tensor.data.every(Number.isFinite))
+      throw badInput(`tensor '${name}'`, 'a number that is not finite', 'all weights must be finite');
+  }
+  for (const name of tensors.keys())
+    if (!expected.has(name)) throw badInput(`tensor '${name}'`, name, 'the architecture has no such tensor');
+}
+
+/** What a new small model is: the rest of its configuration follows. */
+export interface ModelSize {
+  vocabulary: number;
+  width: number;
+  layers: number;
+  heads: number;
+  keyValueHeads?: number;
+  /** Width of the SwiGLU layer; 8/3 of `width` rounded up to a multiple of 16 if omitted. */
+  feedForward?: number;
+  /** Longest sequence that can be read. */
+  context: number;
+  ropeTheta?: number;
+}
+
+/** The configuration of a new causal model. */
+export function llamaConfig(size: ModelSize): LlamaConfig {
+  const config: LlamaConfig = {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    vocab_size: size.vocabulary,
+    hidden_size: size.width,
+    intermediate_size: size.feedForward ?? Math.ceil((size.width * 8) / 3 / 16) * 16,
+    num_hidden_layers: size.layers,
+    num_attention_heads: size.heads,
+    num_key_value_heads: size.keyValueHeads ?? size.heads,
+    head_dim: size.width / size.heads,
+    max_position_embeddings: size.context,
+    rms_norm_eps: 1e-5,
+    rope_theta: size.ropeTheta ?? 10_000,
+    tie_word_embeddings: false,
+    hidden_act: 'silu',
+    attention_bias: false,
+    mlp_bias: false,
+    torch_dtype: 'float32',
+  };
+  checkConfig(config);
+  return config;
+}
+
+/**
+ * New weights, each tensor drawn from a generator of its own under `key`: normal with standard deviation 1/sqrt(inputs) for the matrices inside the
+ * blocks, those that write to the residual stream smaller by sqrt(2 layers) (GPT-2), 0.5 for embeddings and 0.02/sqrt(width) for the
+ * head, so that the first predictions are nearly uniform. `factors[v]` lists the features of token v: then the rows of embedding and head are sums of
+ * the rows of random feature tables, as a trainer with the same factors keeps them.
+ */
+export function initModel(config: LlamaConfig, key: RandomKey, factors?: number[][]): Model {
+  checkConfig(config);
+  const tensors = new Map<string, Tensor>();
+  const residual = 1 / Math.sqrt(2 * config.num_hidden_layers);
+  for (const [name, shape] of expectedShapes(config)) {
+    const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
+    const inputs = shape.at(-1)!;
+    const random = new Random([...key, name]);
+    if (shape.length === 1) data.fill(1);
+    else if (name === EMBEDDING || name === headName(config)) {
+      const deviation = name === EMBEDDING ? 0.5 : 0.02 / Math.sqrt(inputs);
+      if (factors && shape[0] === factors.length) drawFactored(data, factors, inputs, deviation, random);
+      else for (let i = 0; i < data.length; i++) data[i] = deviation * random.normal();
+    } else {
+      const deviation = (/o_proj|down_proj/.test(name) ? residual : 1) / Math.sqrt(inputs);
+      for (let i = 0; i < data.length; i++) data[i] = deviation * random.normal();
+    }
+    tensors.set(name, { shape, data });
+  }
+  return { config: { ...config }, tensors };
+}
+
+function drawFactored(data: Float32Array, factors: number[][], width: number, deviation: number, random: Random): void {
+  const features = 1 + Math.max(...factors.flat());
+  const table = Float32Array.from({ length: features * width }, () => deviation * random.normal());
+  factors.forEach((list, token) => {
+    for (const feature of list) for (let i = 0; i < width; i++) data[token * width + i]! += table[feature * width + i]!;
+  });
+}
+
+/** The trunk of a model under a score head with these weights (length: hidden_size). The trunk's tensors are copies. */
+export function toScoreModel(model: Model, scoreWeight: Float32Array): Model {
+  if (scoreWeight.length !== model.config.hidden_size)
+    throw badInput('score.weight', `${scoreWeight.length} numbers`, `hidden_size is ${model.config.hidden_size}`);
+  const tensors = new Map(
+    [...model.tensors].filter(([name]) => name !== headName(model.config)).map(([name, tensor]) => [name, copyTensor(tensor)]),
+  );
+  tensors.set('score.weight', { shape: [1, scoreWeight.length], data: scoreWeight.slice() });
+  const config: LlamaConfig = { ...model.config, architectures: ['LlamaForSequenceClassification'], num_labels: 1 };
+  return { config, tensors };
+}
+
+/** The trunk of a model under a language-model head [V, D]. The inverse of `toScoreModel`. */
+export function toCausalModel(model: Model, head: Float32Array): Model {
+  const { vocab_size: V, hidden_size: D } = model.config;
+  if (head.length !== V * D) throw badInput('lm_head.weight', `${head.length} numbers`, `vocab_size x hidden_size is ${V * D}`);
+  const tensors = new Map(
+    [...model.tensors].filter(([name]) => name !== headName(model.config)).map(([name, tensor]) => [name, copyTensor(tensor)]),
+  );
+  tensors.set('lm_head.weight', { shape: [V, D], data: head.slice() });
+  const { num_labels: _, ...rest } = model.config;
+  return { config: { ...(rest as LlamaConfig), architectures: ['LlamaForCausalLM'] }, tensors };
+}
+
+export const copyTensor = ({ shape, data }: Tensor): Tensor => ({ shape: [...shape], data: data.slice() });
+
+export interface ModelFiles {
+  'config.json': Uint8Array;
+  'model.safetensors': Uint8Array;
+  'tokenizer.json': Uint8Array;
+}
+
+/** The files of a model; equal models give equal bytes. `tokenizerJson` is kept as it is. */
+export function modelFiles(model: Model, tokenizerJson: string): ModelFiles {
+  checkModel(model.config, model.tensors);
+  const sorted = Object.fromEntries(Object.entries(model.config).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const encoder = new TextEncoder();
+  return {
+    'config.json': encoder.encode(`${JSON.stringify(sorted, null, 2)}\n`),
+    'model.safetensors': writeSafetensors(model.tensors),
+    'tokenizer.json': encoder.encode(tokenizerJson),
+  };
+}
+
+/** The inverse of `modelFiles`. BadInput names the file, field or tensor that is wrong. */
+export function readModel(files: ModelFiles): { model: Model; tokenizerJson: string } {
+  const decoder = new TextDecoder();
+  let config: LlamaConfig;
+  try {
+    config = JSON.parse(decoder.decode(files['config.json'])) as LlamaConfig;
+  } catch (error) {
+    throw new RatchetError('BadInput', 'config.json is not JSON', { cause: error });
+  }
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) throw badInput('config.json', config, 'a JSON object');
+  const { tensors } = readSafetensors(files['model.safetensors']);
+  checkModel(config, tensors);
+  return { model: { config, tensors }, tokenizerJson: decoder.decode(files['tokenizer.json']) };
+}

@@ -1,0 +1,186 @@
+/**
+ * Reads a model over trees without training it: constrained log-probabilities, scores, final hidden states. Requests are cut into runs in the order of
+ * their trees by a fixed budget, so the numbers do not depend on the lanes.
+ */
+import { badInput } from '../core/errors.ts';
+import { indexFeed, pack } from './batch.ts';
+import { fold, foldedMatrices } from './fold.ts';
+import type { Value } from './graph/graph.ts';
+import { mul } from './graph/operators.ts';
+import { openLanes } from './lanes/lane.ts';
+import type { Feed, Lane } from './lanes/lane.ts';
+import { head, llamaGraph, llamaWeights, treeStates } from './llama.ts';
+import { FINAL_NORM, SHAPE_FIELDS, checkModel, headName, isScore } from './model.ts';
+import { allowedFeeds, constrainedLogProbabilities } from './objectives.ts';
+import type { LlamaConfig, Model, Read, Reader, TokenTree } from './types.ts';
+
+/** Most tokens of one run (a single longer tree still runs alone): enough to fill the matrix products, small enough for a core's cache. */
+const RUN_TOKENS = 2048;
+
+type Output = 'logProbabilities' | 'scores' | 'hidden';
+
+interface Request {
+  trees: TokenTree[];
+  reads: Read[];
+  allowed?: number[][];
+}
+
+/** Part of a request that runs at once: some of its reads, and the trees they are in. */
+interface Run {
+  request: number;
+  trees: TokenTree[];
+  /** Indexes into the request's reads, and the reads with the trees' numbers in this run. */
+  places: number[];
+  reads: Read[];
+}
+
+function cut(requests: Request[]): Run[] {
+  const runs: Run[] = [];
+  requests.forEach(({ trees, reads }, request) => {
+    const homes: { run: Run; tree: number }[] = [];
+    let current: Run | undefined;
+    let tokens = 0;
+    for (const tree of trees) {
+      if (!current || tokens + tree.ids.length > RUN_TOKENS) {
+        runs.push((current = { request, trees: [], places: [], reads: [] }));
+        tokens = 0;
+      }
+      homes.push({ run: current, tree: current.trees.push(tree) - 1 });
+      tokens += tree.ids.length;
+    }
+    reads.forEach((read, p) => {
+      const home = homes[read.tree];
+      if (!home) throw badInput(`reads[${p}]`, read, `one of the ${trees.length} trees`);
+      home.run.places.push(p);
+      home.run.reads.push({ tree: home.tree, node: read.node });
+    });
+  });
+  return runs.filter((run) => run.reads.length > 0);
+}
+
+class LlamaReader implements Reader {
+  readonly #config: LlamaConfig;
+  readonly #lanes: Lane[];
+  /** The folded matrices and the last gain, in shared memory that all lanes read. */
+  readonly #matrices = new Map<string, Float32Array>();
+  readonly #weights: Record<string, Feed> = {};
+  readonly #sessions = new Map<Output, Promise<unknown>>();
+  #reading = 0;
+
+  constructor(model: Model, lanes: Lane[]) {
+    this.#config = { ...model.config };
+    this.#lanes = lanes;
+    for (const name of [...foldedMatrices(model.config).map((matrix) => matrix.name), FINAL_NORM]) {
+      const { data, shape } = model.tensors.get(name)!;
+      const memory = new Float32Array(new SharedArrayBuffer(data.byteLength));
+      this.#matrices.set(name, memory);
+      this.#weights[name] = { data: memory, dims: shape };
+    }
+    this.load(model);
+  }
+
+  load(model: Model): void {
+    if (this.#reading > 0) throw new Error('the reader is reading; load another model when it is done');
+    checkModel(model.config, model.tensors);
+    const shape = (config: LlamaConfig) => JSON.stringify(SHAPE_FIELDS.map((field) => config[field]));
+    if (shape(model.config) !== shape(this.#config))
+      throw badInput('model', shape(model.config), `the reader was made for ${shape(this.#config)}`);
+    fold(this.#config, model.tensors, this.#matrices);
+    this.#matrices.get(FINAL_NORM)!.set(model.tensors.get(FINAL_NORM)!.data);
+  }
+
+  /** The session for one kind of output, made when it is first asked for. */
+  #session(output: Output): Promise<unknown> {
+    let session = this.#sessions.get(output);
+    if (!session) {
+      const graph = llamaGraph(this.#config, ['A']);
+      const weights = llamaWeights(graph, this.#config);
+      const states = treeStates(graph, this.#config, weights);
+      let out: Value;
+      if (output === 'hidden') out = mul(states, graph.input(FINAL_NORM, 'float32', ['D']));
+      else out = head(this.#config, weights, states);
+      if (output === 'logProbabilities') out = constrainedLogProbabilities(graph, out);
+      const bytes = graph.emit({ out });
+      const unused = output === 'hidden' ? headName(this.#config) : FINAL_NORM; // a session refuses feeds that it has no input for
+      const shared = Object.fromEntries(Object.entries(this.#weights).filter(([name]) => name !== unused));
+      session = Promise.all(this.#lanes.map((lane) => lane.load(output, bytes, shared)));
+      this.#sessions.set(output, session);
+    }
+    return session;
+  }
+
+  /** Runs everything; `deliver` is given the output of each run with its width per read. */
+  async #read(output: Output, requests: Request[], deliver: (run: Run, data: Float32Array, width: number) => void): Promise<void> {
+    const limits = { vocabulary: this.#config.vocab_size, context: this.#config.max_position_embeddings };
+    const runs = cut(requests);
+    const feeds = runs.map((run) => {
+      const packed = pack(run.trees, limits);
+      const feed: Record<string, Feed> = { ...packed.feeds, reads: indexFeed(run.reads.map((read) => packed.place(read))) };
+      const allowed = requests[run.request]!.allowed;
+      if (!allowed) return feed;
+      const { allowed: ids, padding } = allowedFeeds(
+        run.places.map((p) => allowed[p]!),
+        limits.vocabulary,
+      );
+      return { ...feed, allowed: ids, padding };
+    });
+    this.#reading++;
+    try {
+      await this.#session(output);
+      const results = await Promise.allSettled(runs.map((_, i) => this.#lanes[i % this.#lanes.length]!.run(output, feeds[i]!)));
+      results.forEach((result, i) => {
+        if (result.status === 'rejected') throw result.reason;
+        const { out } = result.value;
+        deliver(runs[i]!, out!, out!.length / runs[i]!.reads.length);
+      });
+    } finally {
+      this.#reading--;
+    }
+  }
+
+  #needs(score: boolean, what: string): void {
+    if (isScore(this.#config) !== score)
+      throw badInput(`architecture for ${what}`, this.#config.architectures[0], score ? 'a score model' : 'a causal model');
+  }
+
+  async logProbabilities(requests: { trees: TokenTree[]; reads: Read[]; allowed: number[][] }[]): Promise<Float32Array[][]> {
+    this.#needs(false, 'log-probabilities');
+    requests.forEach(({ reads, allowed }, i) => {
+      if (allowed.length !== reads.length)
+        throw badInput(`requests[${i}].allowed`, `${allowed.length} lists`, `one for each of ${reads.length} reads`);
+    });
+    const results = requests.map(({ reads }) => new Array<Float32Array>(reads.length));
+    await this.#read('logProbabilities', requests, (run, data, width) => {
+      const { allowed } = requests[run.request]!;
+      run.places.forEach((p, i) => (results[run.request]![p] = data.slice(i * width, i * width + allowed[p]!.length)));
+    });
+    return results;
+  }
+
+  async scores(requests: { trees: TokenTree[]; reads: Read[] }[]): Promise<Float32Array[]> {
+    this.#needs(true, 'scores');
+    return this.#flat('scores', requests, 1);
+  }
+
+  async hidden(requests: { trees: TokenTree[]; reads: Read[] }[]): Promise<Float32Array[]> {
+    return this.#flat('hidden', requests, this.#config.hidden_size);
+  }
+
+  async #flat(output: Output, requests: Request[], width: number): Promise<Float32Array[]> {
+    const results = requests.map(({ reads }) => new Float32Array(reads.length * width));
+    await this.#read(output, requests, (run, data) => {
+      run.places.forEach((p, i) => results[run.request]!.set(data.subarray(i * width, (i + 1) * width), p * width));
+    });
+    return results;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#lanes.map((lane) => lane.close()));
+  }
+}
+
+/** A reader of a model that must not change while it is read. BadInput for a model that is not well formed. */
+export async function createReader(model: Model, options: { lanes: number }): Promise<Reader> {
+  checkModel(model.config, model.tensors);
+  return new LlamaReader(model, await openLanes(options.lanes, async () => undefined));
+}

@@ -1,0 +1,155 @@
+/**
+ * Trains one model: gradients from the lanes, clipping, optimizer, checkpoints. The bytes that come out depend on model, options and batches alone,
+ * never on the number of lanes. It does not choose batches or rates; that is the business of `training-loop.ts` and of the stages.
+ */
+import { RatchetError, badInput } from '../core/errors.ts';
+import { Factors } from './factors.ts';
+import { GradientLanes } from './gradient-lanes.ts';
+import { openLanes } from './lanes/lane.ts';
+import type { Lane } from './lanes/lane.ts';
+import { checkModel, copyTensor } from './model.ts';
+import { NewtonSchulz } from './newton-schulz.ts';
+import { checkObjective } from './objectives.ts';
+import { FACTORED, Optimizer } from './optimizer.ts';
+import { readSafetensors, writeSafetensors } from './safetensors.ts';
+import type { Batch, LlamaConfig, Model, Objective, OptimizerOptions, StepReport, Tensor, Trainer } from './types.ts';
+
+export interface TrainerOptions {
+  objective: Objective;
+  optimizer: OptimizerOptions;
+  /** Threads; one per core is best. Does not change the result. */
+  lanes: number;
+  /**
+   * `factors[v]` lists the features of token v: the rows of embedding and language-model head are sums of rows of learned feature tables. The model's
+   * tables are replaced by the nearest factored ones at the start, so it must be new (`initModel` with the same factors) or come from such training.
+   */
+  factors?: number[][];
+}
+
+const PARAMETER = 'parameter/';
+
+class LlamaTrainer implements Trainer {
+  readonly #config: LlamaConfig;
+  /** The weights in Hugging Face's layout; tables of factored parameters are folded into it. */
+  readonly #tensors: Map<string, Tensor>;
+  /** What the optimizer changes: the tensors themselves, or feature tables in their place. */
+  readonly #parameters: Map<string, Tensor>;
+  readonly #factors: Factors | undefined;
+  readonly #optimizer: Optimizer;
+  readonly #gradients: GradientLanes;
+  readonly #newtonSchulz = new NewtonSchulz();
+  #lanes: Lane[] = [];
+  #busy = false;
+
+  constructor(model: Model, options: TrainerOptions) {
+    checkModel(model.config, model.tensors);
+    checkObjective(options.objective, model.config);
+    this.#config = { ...model.config };
+    this.#tensors = new Map([...model.tensors].map(([name, tensor]) => [name, copyTensor(tensor)]));
+    this.#parameters = new Map(this.#tensors);
+    this.#factors = options.factors && new Factors(options.factors);
+    if (this.#factors) {
+      const { tokens, features } = this.#factors;
+      if (tokens !== model.config.vocab_size)
+        throw badInput('factors', `${tokens} tokens`, `the vocabulary has ${model.config.vocab_size}`);
+      const width = model.config.hidden_size;
+      for (const [name, { data }] of this.#factored())
+        this.#parameters.set(name, { shape: [features, width], data: this.#factors.table(data, width) });
+    }
+    this.#optimizer = new Optimizer(options.optimizer, this.#parameters, this.#newtonSchulz);
+    this.#gradients = new GradientLanes(this.#config, options.objective);
+    this.#foldTables();
+  }
+
+  async open(lanes: number): Promise<void> {
+    this.#lanes = await openLanes(lanes, async () => undefined);
+    try {
+      await this.#gradients.open(this.#lanes, this.#tensors);
+      await this.#newtonSchulz.open(this.#lanes, this.#optimizer.muonShapes());
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  /** The tensors that are kept as feature tables. */
+  #factored(): [string, Tensor][] {
+    return this.#factors ? FACTORED.flatMap((name) => (this.#tensors.has(name) ? [[name, this.#tensors.get(name)!]] : [])) : [];
+  }
+  #foldTables(): void {
+    for (const [name, { data }] of this.#factored()) this.#factors!.rows(this.#parameters.get(name)!.data, this.#config.hidden_size, data);
+  }
+
+  async step(batches: Batch[], rates: { learningRate: number; muonLearningRate?: number }): Promise<StepReport> {
+    if (batches.length === 0) throw badInput('batches', [], 'at least one micro-batch');
+    if (this.#busy) throw new Error('a step is under way; steps are taken one after the other');
+    this.#busy = true;
+    try {
+      const { loss, gradients } = await this.#gradients.compute(batches, this.#tensors);
+      for (const [name] of this.#factored())
+        gradients.set(name, this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size));
+      let squares = 0;
+      for (const name of this.#parameters.keys()) for (const d of gradients.get(name)!) squares += d * d;
+      const gradientNorm = Math.sqrt(squares);
+      if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
+        throw new RatchetError('Diverged', `step ${this.#optimizer.steps + 1}: the loss is ${loss} and the gradient norm ${gradientNorm}`);
+      const { clipNorm } = this.#optimizer.options;
+      await this.#optimizer.step(gradients, gradientNorm > clipNorm ? clipNorm / gradientNorm : 1, rates);
+      this.#foldTables();
+      this.#gradients.setWeights(this.#tensors);
+      return { loss, gradientNorm };
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  model(): Model {
+    return { config: { ...this.#config }, tensors: new Map([...this.#tensors].map(([name, tensor]) => [name, copyTensor(tensor)])) };
+  }
+
+  save(): Uint8Array {
+    const all = new Map(this.#optimizer.state);
+    for (const [name, tensor] of this.#parameters) all.set(PARAMETER + name, tensor);
+    return writeSafetensors(all, {
+      format: 'ratchet-trainer-1',
+      steps: String(this.#optimizer.steps),
+      optimizer: this.#optimizer.options.kind,
+    });
+  }
+
+  restore(bytes: Uint8Array): void {
+    const { tensors, metadata } = readSafetensors(bytes);
+    const { kind } = this.#optimizer.options;
+    if (metadata['format'] !== 'ratchet-trainer-1')
+      throw badInput('trainer state: format', metadata['format'] ?? null, 'ratchet-trainer-1');
+    if (metadata['optimizer'] !== kind)
+      throw badInput('trainer state: optimizer', metadata['optimizer'] ?? null, `this trainer uses '${kind}'`);
+    const steps = Number(metadata['steps']);
+    if (!Number.isInteger(steps) || steps < 0) throw badInput('trainer state: steps', metadata['steps'] ?? null, 'a whole number');
+    const targets = new Map(this.#optimizer.state);
+    for (const [name, tensor] of this.#parameters) targets.set(PARAMETER + name, tensor);
+    // Everything is checked before anything changes.
+    for (const [name, target] of targets) {
+      const got = tensors.get(name)?.shape ?? null;
+      if (got?.join() !== target.shape.join())
+        throw badInput(`trainer state: tensor '${name}'`, got, `shape [${target.shape.join(', ')}] is needed`);
+    }
+    for (const name of tensors.keys())
+      if (!targets.has(name)) throw badInput(`trainer state: tensor '${name}'`, name, 'this trainer has no such tensor');
+    for (const [name, target] of targets) target.data.set(tensors.get(name)!.data);
+    this.#optimizer.steps = steps;
+    this.#foldTables();
+    this.#gradients.setWeights(this.#tensors);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#lanes.map((lane) => lane.close()));
+  }
+}
+
+/** A trainer that starts from a copy of `model`. BadInput for a model, objective, optimizer or factors that do not fit together. */
+export async function createTrainer(model: Model, options: TrainerOptions): Promise<Trainer> {
+  const trainer = new LlamaTrainer(model, options);
+  await trainer.open(options.lanes);
+  return trainer;
+}
