@@ -14,8 +14,17 @@ const S3_ATTEMPTS = 3;
 /** `temporal.api.enums.v1.IndexedValueType`. */
 const INDEXED_VALUE_TYPE = { Keyword: 2, Int: 3, Double: 4 } as const;
 
-/** Makes the bucket where it is missing. Throws Unavailable: no answer, or refused credentials. */
-export async function ensureBucket(s3: S3Endpoint): Promise<void> {
+/** Makes the bucket where it is missing; true where it is there already. Throws Unavailable: no answer, or refused credentials. */
+export async function ensureBucket(s3: S3Endpoint): Promise<boolean> {
+  return await bucket(s3, true);
+}
+
+/** Whether the bucket is there; makes nothing. Throws like `ensureBucket`. */
+export async function hasBucket(s3: S3Endpoint): Promise<boolean> {
+  return await bucket(s3, false);
+}
+
+async function bucket(s3: S3Endpoint, make: boolean): Promise<boolean> {
   const { CreateBucketCommand, HeadBucketCommand, S3Client } = await import('@aws-sdk/client-s3');
   const client = new S3Client({
     region: s3.region,
@@ -29,17 +38,19 @@ export async function ensureBucket(s3: S3Endpoint): Promise<void> {
   try {
     try {
       await client.send(new HeadBucketCommand({ Bucket: s3.bucket }), bounded());
-      return;
+      return true;
     } catch (error) {
       if (statusOf(error) !== 404) throw error;
+      if (!make) return false;
     }
     // The one region that S3 wants to be left out.
     const location = s3.endpoint === null && s3.region !== 'us-east-1' ? { LocationConstraint: s3.region as 'eu-west-1' } : undefined;
     await client.send(new CreateBucketCommand({ Bucket: s3.bucket, ...(location && { CreateBucketConfiguration: location }) }), bounded());
+    return false;
   } catch (error) {
     const { name, message } = error as Error;
     // Another process was faster.
-    if (name === 'BucketAlreadyOwnedByYou') return;
+    if (name === 'BucketAlreadyOwnedByYou') return true;
     const status = statusOf(error);
     const why =
       status === 401 || status === 403
@@ -53,11 +64,18 @@ export async function ensureBucket(s3: S3Endpoint): Promise<void> {
   }
 }
 
-/**
- * Checks a Temporal that the environment names (TLS and API key as `TEMPORAL_TLS…` and `TEMPORAL_API_KEY` say) and registers missing search
- * attributes. Throws Unavailable.
- */
-export async function ensureTemporal({ address, namespace }: TemporalEndpoint): Promise<void> {
+/** Checks that a Temporal answers and has the namespace; makes nothing. Throws Unavailable. */
+export async function checkTemporal(temporal: TemporalEndpoint): Promise<void> {
+  await temporalNamespace(temporal, false);
+}
+
+/** Checks a Temporal and registers the search attributes that it lacks. Throws Unavailable. */
+export async function ensureTemporal(temporal: TemporalEndpoint): Promise<void> {
+  await temporalNamespace(temporal, true);
+}
+
+/** TLS and API key are what `TEMPORAL_TLS…` and `TEMPORAL_API_KEY` say. */
+async function temporalNamespace({ address, namespace }: TemporalEndpoint, register: boolean): Promise<void> {
   const [{ Connection }, { loadClientConnectConfig }] = await Promise.all([import('@temporalio/client'), import('@temporalio/envconfig')]);
   const { connectionOptions } = loadClientConnectConfig();
   let connection;
@@ -66,14 +84,16 @@ export async function ensureTemporal({ address, namespace }: TemporalEndpoint): 
   } catch (error) {
     throw new RatchetError('Unavailable', `Temporal at ${address} does not answer: ${(error as Error).message}`, { cause: error });
   }
+  const { workflowService, operatorService } = connection;
   try {
     await connection.withDeadline(Date.now() + CALL_BOUND_MS, async () => {
-      await connection.workflowService.describeNamespace({ namespace });
-      const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });
+      await workflowService.describeNamespace({ namespace });
+      if (!register) return;
+      const { customAttributes } = await operatorService.listSearchAttributes({ namespace });
       const missing = Object.entries(SEARCH_ATTRIBUTES).filter(([key]) => !(key in customAttributes));
       if (missing.length === 0) return;
       const searchAttributes = Object.fromEntries(missing.map(([key, type]) => [key, INDEXED_VALUE_TYPE[type]]));
-      await connection.operatorService.addSearchAttributes({ namespace, searchAttributes });
+      await operatorService.addSearchAttributes({ namespace, searchAttributes });
     });
   } catch (error) {
     const needed = Object.entries(SEARCH_ATTRIBUTES).map(([key, type]) => `${key}=${type}`);

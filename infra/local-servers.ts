@@ -28,12 +28,14 @@ export const SEARCH_ATTRIBUTES = {
  * up to a second late. The write-ahead log makes it five times faster again; both are as safe as the defaults against the death of the process.
  */
 const TEMPORAL_TUNING = [
-  ...['history.transferProcessorMaxPollRPS=2000', 'history.timerProcessorMaxPollRPS=2000', 'history.visibilityProcessorMaxPollRPS=2000'],
+  'history.transferProcessorMaxPollRPS=2000',
+  'history.timerProcessorMaxPollRPS=2000',
+  'history.visibilityProcessorMaxPollRPS=2000',
   'history.timerProcessorMaxTimeShift="20ms"',
   // Nothing on this machine should call home.
   'frontend.enableServerVersionCheck=false',
-].flatMap((value) => ['--dynamic-config-value', value]);
-const TEMPORAL_PRAGMAS = ['journal_mode=wal', 'synchronous=normal'].flatMap((value) => ['--sqlite-pragma', value]);
+];
+const TEMPORAL_PRAGMAS = ['journal_mode=wal', 'synchronous=normal'];
 
 /** A dead process's port is free at once, or after the last of its connections: this long under the lock, then the supervisor tries again. */
 const RESTART_LINGER_MS = 10_000;
@@ -152,24 +154,20 @@ async function spawnLogged(home: string, name: ServerName, server: ServerRecord,
 }
 
 function temporalArguments(home: string, { port, uiPort }: ServerRecord): string[] {
-  return [
-    ...[
-      'server',
-      'start-dev',
-      '--ip',
-      LOOPBACK,
-      '--port',
-      String(port),
-      '--ui-ip',
-      LOOPBACK,
-      '--ui-port',
-      String(uiPort),
-      '--ui-disable-news-fetch',
-    ],
-    ...['--db-filename', homePaths(home).temporalDatabase, ...TEMPORAL_PRAGMAS, ...TEMPORAL_TUNING],
-    ...Object.entries(SEARCH_ATTRIBUTES).flatMap(([key, type]) => ['--search-attribute', `${key}=${type}`]),
-    ...['--disable-config-file', '--disable-config-env', '--log-level', 'warn', '--color', 'never'],
+  const options: [string, string | number][] = [
+    ['--ip', LOOPBACK],
+    ['--port', port],
+    ['--ui-ip', LOOPBACK],
+    ['--ui-port', uiPort!],
+    ['--db-filename', homePaths(home).temporalDatabase],
+    ...TEMPORAL_PRAGMAS.map((pragma): [string, string] => ['--sqlite-pragma', pragma]),
+    ...TEMPORAL_TUNING.map((value): [string, string] => ['--dynamic-config-value', value]),
+    ...Object.entries(SEARCH_ATTRIBUTES).map(([key, type]): [string, string] => ['--search-attribute', `${key}=${type}`]),
+    ['--log-level', 'warn'],
+    ['--color', 'never'],
   ];
+  // Neither the person's own Temporal settings nor a news feed belong here.
+  return ['server', 'start-dev', '--disable-config-file', '--disable-config-env', '--ui-disable-news-fetch', ...options.flat().map(String)];
 }
 
 function s3Arguments(home: string, { port, sidecar }: ServerRecord): string[] {

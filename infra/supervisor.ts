@@ -96,13 +96,13 @@ export function createSupervisor(listener?: (event: ProcessEvent) => void): Supe
     supervise(spec) {
       if (all.some((other) => other.name === spec.name)) throw new Error(`${spec.name} is supervised already`);
       const supervised = supervise(spec, (event) => {
-        for (const each of [...listeners]) each(event);
+        for (const each of listeners) each(event);
       });
       all.push(supervised);
       return supervised;
     },
     async stop(options) {
-      for (const supervised of all.splice(0).reverse()) await supervised.stop(options);
+      for (const supervised of all.splice(0).toReversed()) await supervised.stop(options);
     },
     onEvent(added) {
       listeners.add(added);
@@ -118,7 +118,7 @@ export function supervise(spec: SupervisedProcess, listener: (event: ProcessEven
   // Whoever does not wait for `ready` learns of a failure by `ended` and the events.
   ready.promise.catch(() => {});
   let current: Running | null = null;
-  let stopping = false;
+  const stopping = new AbortController();
   let leave = false;
   let starts = 0;
   let wake = (): void => {};
@@ -148,7 +148,7 @@ export function supervise(spec: SupervisedProcess, listener: (event: ProcessEven
     report('started', `pid ${running.identity.pid}`);
     let readySince: number | null = null;
     let lastHealthy = performance.now();
-    while (!stopping) {
+    while (!stopping.signal.aborted) {
       const asked = performance.now();
       const healthy = running.exit === null && ((await unlessWoken(spec.healthy().catch(() => false))) ?? false);
       const now = performance.now();
@@ -173,7 +173,7 @@ export function supervise(spec: SupervisedProcess, listener: (event: ProcessEven
         return { reason, stable: readySince !== null && now - readySince >= backoff.stableMs + bound };
       }
       const poll = readySince === null ? STARTING_POLL_MS : HEALTH_POLL_MS;
-      if (running.exit === null && !stopping) await pause(Math.max(STARTING_POLL_MS, poll - (now - asked)));
+      if (running.exit === null && !stopping.signal.aborted) await pause(Math.max(STARTING_POLL_MS, poll - (now - asked)));
     }
     return null;
   };
@@ -181,9 +181,9 @@ export function supervise(spec: SupervisedProcess, listener: (event: ProcessEven
   const lifetime = async (): Promise<RatchetError | null> => {
     let failures = 0;
     let reason = 'never started';
-    while (!stopping) {
+    while (!stopping.signal.aborted) {
       await waitWhileBlocked();
-      if (stopping) break;
+      if (stopping.signal.aborted) break;
       try {
         const end = await live();
         if (end === null) break;
@@ -199,9 +199,9 @@ export function supervise(spec: SupervisedProcess, listener: (event: ProcessEven
         reason = (error as Error).message;
         failures++;
       } finally {
-        if (!stopping) current?.detach();
+        if (!stopping.signal.aborted) current?.detach();
       }
-      if (stopping) break;
+      if (stopping.signal.aborted) break;
       current = null;
       if (failures >= backoff.mostFailures) {
         const error = new RatchetError('Unavailable', `${spec.name} failed ${failures} times in a row and is given up; last: ${reason}`);
@@ -225,7 +225,7 @@ export function supervise(spec: SupervisedProcess, listener: (event: ProcessEven
 
   async function waitWhileBlocked(): Promise<void> {
     let told: string | null = null;
-    for (let reason = await spec.blocked?.(); reason && !stopping; reason = await spec.blocked?.()) {
+    for (let reason = await spec.blocked?.(); reason && !stopping.signal.aborted; reason = await spec.blocked?.()) {
       if (reason !== told) report('waiting', reason);
       told = reason;
       await pause(BLOCKED_POLL_MS);
@@ -244,7 +244,7 @@ export function supervise(spec: SupervisedProcess, listener: (event: ProcessEven
     ended,
     async stop(options) {
       leave = options?.leave ?? false;
-      stopping = true;
+      stopping.abort();
       wake();
       await ended;
     },
