@@ -10,6 +10,8 @@ import type { FromChild, Job, JobFailure, JobRunner, ToChild } from './protocol.
 
 /** Twice a second: the bound on memory is a guard against swapping, not an accountant. */
 const MEMORY_REPORT_MS = 500;
+/** Progress is for people and for the stall bound: of what a fast job tells within this time only the last is sent, and so is the very last. */
+const PROGRESS_INTERVAL_MS = 50;
 
 const jobModule = process.argv[2];
 if (jobModule === undefined || process.send === undefined) {
@@ -41,20 +43,46 @@ send({ type: 'ready', version: PROTOCOL_VERSION, rssBytes: rssBytes() });
 async function run(id: number, job: Job): Promise<void> {
   const state = { id, stopRequested: false };
   current = state;
+  const progress = latestOnly(PROGRESS_INTERVAL_MS, (value) => send({ type: 'progress', id, progress: value, rssBytes: rssBytes() }));
   const memoryTimer = setInterval(() => send({ type: 'memory', id, rssBytes: rssBytes() }), MEMORY_REPORT_MS);
   try {
     const output = await runner.run(job, {
-      progress: (progress) => send({ type: 'progress', id, progress, rssBytes: rssBytes() }),
+      progress: progress.tell,
       checkpoint: (step) => send({ type: 'checkpoint', id, step }),
       stopRequested: () => state.stopRequested,
     });
+    progress.flush();
     send({ type: 'result', id, output, rssBytes: rssBytes() });
   } catch (error) {
+    progress.flush();
     send({ type: 'failure', id, failure: failureOf(error), rssBytes: rssBytes() });
   } finally {
     clearInterval(memoryTimer);
     current = null;
   }
+}
+
+/** Passes on at most one value per interval, always the latest; a blocked event loop passes on the next one told after it. */
+function latestOnly(intervalMs: number, pass: (value: unknown) => void): { tell: (value: unknown) => void; flush: () => void } {
+  let held: { value: unknown } | null = null;
+  let timer: NodeJS.Timeout | undefined;
+  let lastMs = -Infinity;
+  const flush = (): void => {
+    clearTimeout(timer);
+    timer = undefined;
+    if (held === null) return;
+    const { value } = held;
+    held = null;
+    lastMs = performance.now();
+    pass(value);
+  };
+  const tell = (value: unknown): void => {
+    held = { value };
+    const waitMs = lastMs + intervalMs - performance.now();
+    if (waitMs <= 0) flush();
+    else timer ??= setTimeout(flush, waitMs);
+  };
+  return { tell, flush };
 }
 
 function failureOf(error: unknown): JobFailure {

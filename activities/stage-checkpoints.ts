@@ -1,0 +1,121 @@
+/**
+ * The checkpoints of one stage call: objects in the store and a small manifest for each, found again by whoever runs the same call next. Only
+ * checkpoints of the same numeric fingerprint count, so that going on gives the same bytes as never having stopped. They are scaffolding: the
+ * newest two are kept while the stage runs, and none when its output is committed. No record refers to them.
+ */
+import type { ArtifactStore } from '../artifacts/store.ts';
+import { sha256 } from '../core/digest.ts';
+import { badInput, RatchetError } from '../core/errors.ts';
+import type { ArtifactRef } from '../core/nouns.ts';
+import type { Checkpoints } from './stage.ts';
+
+/**
+ * At most so much work is lost to a kill. Saving takes about a tenth of a second for ten megabytes, so the price is below one per cent. Overridden
+ * by `RATCHET_CHECKPOINT_INTERVAL_MS`.
+ */
+export const CHECKPOINT_INTERVAL_MS = 15_000;
+/** The newest, and one more in case that one is damaged. */
+const KEPT = 2;
+/** Enough digits for any count of steps, so that the order of keys is the order of steps. */
+const STEP_DIGITS = 12;
+
+interface Manifest {
+  object: ArtifactRef;
+  step: number;
+  fingerprint: string;
+}
+
+export interface CheckpointOptions {
+  store: ArtifactStore;
+  scope: string;
+  intent: string;
+  fingerprint: string;
+  intervalMs: number;
+  stopRequested: () => boolean;
+  /** Told after a checkpoint is safely stored. */
+  onSaved: (step: number) => void;
+  warn: (message: string) => void;
+  signal: AbortSignal;
+}
+
+export class StageCheckpoints implements Checkpoints {
+  readonly #options: CheckpointOptions;
+  readonly #prefix: string;
+  readonly #suffix: string;
+  /** Oldest first. */
+  readonly #known: { key: string; object: ArtifactRef }[] = [];
+  #lastAtMs = performance.now();
+
+  constructor(options: CheckpointOptions) {
+    this.#options = options;
+    this.#prefix = `runs/${options.scope}/checkpoints/${options.intent}/`;
+    this.#suffix = `-${sha256(options.fingerprint).slice(0, 8)}.json`;
+  }
+
+  async load(): Promise<{ step: number; bytes: Uint8Array } | null> {
+    const { store, fingerprint, signal, warn } = this.#options;
+    const keys: string[] = [];
+    let foreign = 0;
+    for await (const { key } of store.list(this.#prefix, { signal })) {
+      if (key.endsWith(this.#suffix)) keys.push(key);
+      else foreign++;
+    }
+    for (const key of keys.reverse()) {
+      try {
+        const manifest = await store.readManifest<Manifest>(key, { signal });
+        if (manifest === null) continue; // Removed since it was listed.
+        const bytes = unwrap(key, await store.get(manifest.object, { signal }), this.#headerOf(manifest.step));
+        this.#known.unshift({ key, object: manifest.object });
+        return { step: manifest.step, bytes };
+      } catch (error) {
+        if (!(error instanceof RatchetError) || error.type !== 'Corrupt') throw error;
+        warn(`checkpoint ${key} is skipped: ${error.message}`);
+      }
+    }
+    if (foreign > 0)
+      warn(`${foreign} checkpoints below ${this.#prefix} were made under another numeric fingerprint than ${fingerprint}; starting over`);
+    return null;
+  }
+
+  async save(step: number, bytes: Uint8Array): Promise<void> {
+    if (!Number.isSafeInteger(step) || step < 0) throw badInput('step of a checkpoint', step, 'a whole number of at least 0');
+    const { store, fingerprint, signal, onSaved } = this.#options;
+    const key = `${this.#prefix}${String(step).padStart(STEP_DIGITS, '0')}${this.#suffix}`;
+    const object = await store.put(Buffer.concat([this.#headerOf(step), bytes]), { signal });
+    await store.commit(key, { object, step, fingerprint } satisfies Manifest, { signal });
+    this.#lastAtMs = performance.now();
+    onSaved(step);
+    if (!this.#known.some((known) => known.key === key)) this.#known.push({ key, object });
+    for (const old of this.#known.splice(0, Math.max(0, this.#known.length - KEPT))) await this.#remove(old.key, old.object);
+  }
+
+  due(): boolean {
+    return this.#options.stopRequested() || performance.now() - this.#lastAtMs >= this.#options.intervalMs;
+  }
+
+  /** Removes every checkpoint of this call, those of other attempts and fingerprints too: its output is committed. */
+  async clear(): Promise<void> {
+    const { store, signal } = this.#options;
+    for await (const { key } of store.list(this.#prefix, { signal })) {
+      const manifest = await store.readManifest<Manifest>(key, { signal });
+      if (manifest !== null) await this.#remove(key, manifest.object);
+    }
+  }
+
+  async #remove(key: string, object: ArtifactRef): Promise<void> {
+    const { store, signal } = this.#options;
+    // The manifest first: what it names must be there for as long as it is.
+    await store.delete(key, { signal });
+    await store.delete(object.key, { signal });
+  }
+
+  /** Stored before the bytes, so that no other artifact and no other run can share the object, and removing it harms nobody. */
+  #headerOf(step: number): Buffer {
+    return Buffer.from(`ratchet checkpoint ${this.#options.scope} ${this.#options.intent} ${step}\n`);
+  }
+}
+
+function unwrap(key: string, stored: Uint8Array, header: Buffer): Uint8Array {
+  if (Buffer.compare(stored.subarray(0, header.length), header) === 0) return stored.subarray(header.length);
+  throw new RatchetError('Corrupt', `${key}: the object that it names belongs to another checkpoint`);
+}

@@ -1,0 +1,50 @@
+/**
+ * The compute child's side of a stage call: a job is a stage's name with its scope and input, and it runs against the child's own connection to the
+ * store, so that data never passes between processes. It takes its configuration from the environment that it was started with.
+ */
+import { ArtifactStore } from '../artifacts/store.ts';
+import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
+import { badInput } from '../core/errors.ts';
+import { numericFingerprint } from '../learning/compute/fingerprint.ts';
+import type { JobRunner } from '../learning/compute/protocol.ts';
+import { runStage } from './run-stage.ts';
+import type { StageRegistry } from './run-stage.ts';
+import { CHECKPOINT_INTERVAL_MS } from './stage-checkpoints.ts';
+
+/** Models and panels are read again by every shard that a warm child plays. */
+const CACHE_BYTES = 64 * 2 ** 20;
+
+/** The one argument of every stage activity. */
+export interface StageCall<Input = unknown> {
+  /** The run id: whose memory of finished calls is used. Never part of what is computed. */
+  scope: string;
+  input: Input;
+}
+
+export function createStageRunner(stages: StageRegistry, env: Record<string, string | undefined> = process.env): JobRunner {
+  const store = ArtifactStore.connect({ ...storeConfigFromEnvironment(env), cacheBytes: CACHE_BYTES });
+  const fingerprint = numericFingerprint();
+  const checkpointIntervalMs = intervalFrom(env['RATCHET_CHECKPOINT_INTERVAL_MS']);
+  return {
+    run: ({ name, input: call }, hooks) => {
+      const { scope, input } = call as StageCall;
+      return runStage(name, input, {
+        stages,
+        store,
+        scope,
+        fingerprint,
+        checkpointIntervalMs,
+        onProgress: hooks.progress,
+        onCheckpoint: hooks.checkpoint,
+        stopRequested: hooks.stopRequested,
+      });
+    },
+  };
+}
+
+function intervalFrom(text: string | undefined): number {
+  if (text === undefined || text === '') return CHECKPOINT_INTERVAL_MS;
+  const value = Number(text);
+  if (!(value >= 0)) throw badInput('RATCHET_CHECKPOINT_INTERVAL_MS', text, 'milliseconds, at least 0');
+  return value;
+}
