@@ -10,7 +10,7 @@ import { s3FromEnvironment, temporalFromEnvironment } from './endpoints.ts';
 import type { Environment } from './endpoints.ts';
 import { checkTemporal, hasBucket } from './external.ts';
 import { goVersion } from './go-build.ts';
-import { freeBytes, readHome } from './home.ts';
+import { freeBytes, portsOf, readHome } from './home.ts';
 import { serverHealthy } from './local-servers.ts';
 import { LOOPBACK, freePort, isFree } from './ports.ts';
 import { isAlive } from './processes.ts';
@@ -116,7 +116,7 @@ async function portsCheck(home: string): Promise<Check> {
   const taken: number[] = [];
   for (const server of [record?.temporal, record?.s3]) {
     if (!server || (await isAlive(server.process))) continue;
-    for (const port of [server.port, server.uiPort]) if (port !== undefined && !(await isFree(port))) taken.push(port);
+    for (const port of portsOf(server)) if (!(await isFree(port))) taken.push(port);
   }
   await freePort();
   if (taken.length === 0) return ok('ports', `free ports on ${LOOPBACK}`);

@@ -21,8 +21,9 @@ export type ServerState = 'starting' | 'running' | 'restarting' | 'waiting' | 'f
 /** What is remembered of one server, so that another process, or a later one, finds it, adopts it or starts it again as it was. */
 export interface ServerRecord {
   port: number;
-  /** Port of the web UI; Temporal only. */
+  /** Ports of the web UI and of the HTTP API, which tells whether the frontend works; Temporal only. */
   uiPort?: number;
+  httpPort?: number;
   process: ProcessIdentity | null;
   state: ServerState;
   /** Why it is in this state, where that needs saying. */
@@ -59,6 +60,11 @@ const OWNER_ONLY_DIRECTORY = 0o700;
 /** `$RATCHET_HOME`, else `.ratchet` in the current directory; absolute. */
 export function ratchetHome(env: Environment = process.env, directory: string = process.cwd()): string {
   return resolve(directory, env['RATCHET_HOME'] || '.ratchet');
+}
+
+/** All ports of a server. */
+export function portsOf({ port, uiPort, httpPort }: ServerRecord): number[] {
+  return [port, uiPort, httpPort].filter((each) => each !== undefined);
 }
 
 export function homePaths(home: string) {

@@ -8,7 +8,7 @@ import { existsSync } from 'node:fs';
 import { open, readFile, rename, stat } from 'node:fs/promises';
 import { RatchetError } from '../core/errors.ts';
 import { DEFAULT_NAMESPACE, DEFAULT_REGION } from './endpoints.ts';
-import { changeHome, homeCredentials, homePaths } from './home.ts';
+import { changeHome, homeCredentials, homePaths, portsOf } from './home.ts';
 import type { HomeRecord, ServerName, ServerRecord } from './home.ts';
 import { LOOPBACK, freePort, waitUntilFree } from './ports.ts';
 import { endProcess, identify, isAlive, processesWithArguments } from './processes.ts';
@@ -128,15 +128,19 @@ async function assignPorts(record: HomeRecord, name: ServerName, found: FoundPro
     ...(known?.sidecar && { sidecar: true }),
   } as const;
   if (known) {
-    const ports = [known.port, known.uiPort].filter((port) => port !== undefined);
+    const ports = portsOf(known);
     const free = await Promise.all(ports.map((port) => waitUntilFree(port, restart ? RESTART_LINGER_MS : START_LINGER_MS)));
     if (free.every(Boolean)) return { ...known, ...base };
     if (restart)
       throw new RatchetError('Unavailable', `port ${ports[free.indexOf(false)]} of ${LOOPBACK} is still taken by another program`);
   }
-  const taken = [record.temporal?.port, record.temporal?.uiPort, record.s3?.port].filter((port) => port !== undefined);
-  const port = await freePort(taken);
-  return { ...base, port, ...(name === 'temporal' && { uiPort: await freePort([...taken, port]) }) };
+  const ports = [record.temporal, record.s3].flatMap((other) => (other ? portsOf(other) : []));
+  const next = async (): Promise<number> => {
+    const port = await freePort(ports);
+    ports.push(port);
+    return port;
+  };
+  return { ...base, port: await next(), ...(name === 'temporal' && { uiPort: await next(), httpPort: await next() }) };
 }
 
 async function spawnLogged(home: string, name: ServerName, server: ServerRecord, env: NodeJS.ProcessEnv): Promise<ChildProcess> {
@@ -153,10 +157,11 @@ async function spawnLogged(home: string, name: ServerName, server: ServerRecord,
   }
 }
 
-function temporalArguments(home: string, { port, uiPort }: ServerRecord): string[] {
+function temporalArguments(home: string, { port, uiPort, httpPort }: ServerRecord): string[] {
   const options: [string, string | number][] = [
     ['--ip', LOOPBACK],
     ['--port', port],
+    ['--http-port', httpPort!],
     ['--ui-ip', LOOPBACK],
     ['--ui-port', uiPort!],
     ['--db-filename', homePaths(home).temporalDatabase],
@@ -176,15 +181,9 @@ function s3Arguments(home: string, { port, sidecar }: ServerRecord): string[] {
   return [...front, 'posix', '--dir-perms', '0700', '--file-perms', '0600', ...(sidecar ? ['--sidecar', s3Sidecar] : []), s3Data];
 }
 
-/**
- * Whether the server answers: the gateway by its health address; Temporal by its web interface, which asks the frontend for the namespace, so that
- * both listeners and the database have answered.
- */
-export async function serverHealthy(server: ServerRecord, name: ServerName): Promise<boolean> {
-  const url =
-    name === 'temporal'
-      ? `http://${LOOPBACK}:${server.uiPort}/api/v1/namespaces/${DEFAULT_NAMESPACE}`
-      : `http://${LOOPBACK}:${server.port}/health`;
+/** Whether the server answers: the gateway at its health address, Temporal's frontend with the namespace, which it reads from its database. */
+export async function serverHealthy({ port, httpPort }: ServerRecord, name: ServerName): Promise<boolean> {
+  const url = `http://${LOOPBACK}:${name === 'temporal' ? `${httpPort}/api/v1/namespaces/${DEFAULT_NAMESPACE}` : `${port}/health`}`;
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(HEALTH_BOUND_MS) });
     await response.arrayBuffer();
