@@ -33,9 +33,10 @@ export function lossOf(objective: Objective, graph: Graph, out: Value): Value {
     // BCE(sigmoid(s), y) = softplus(s) - y s
     return total(mul(input('weights', ['P']), sub(softplus(out), mul(input('labels', ['P']), out))));
   }
+  const nllWeights = input('nllWeights', ['B']); // made first: the number of actions is taken from it
   const choices = gather(reshape(constrainedLogProbabilities(graph, out), ['P*A']), index('choices', ['N']));
   const actions = scatterSum(mul(choices, input('choiceWeights', ['N'])), index('actionOf', ['N']), 'B');
-  const likelihood = scale(total(mul(actions, input('nllWeights', ['B']))), -1);
+  const likelihood = scale(total(mul(actions, nllWeights)), -1);
   const gap = sub(gather(actions, index('chosen', ['J'])), gather(actions, index('rejected', ['J'])));
   const logits = mul(sub(gap, input('referenceMargins', ['J'])), input('beta', []));
   const preference = total(mul(input('pairWeights', ['J']), softplus(scale(logits, -1)))); // -log sigmoid(z) = softplus(-z)

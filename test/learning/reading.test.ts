@@ -1,0 +1,184 @@
+/** Packed trees, the reader and the decoder against the double-precision reference, which reads every path by itself. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { Random } from '../../core/random.ts';
+import { pack } from '../../learning/batch.ts';
+import { createDecoder } from '../../learning/decoder.ts';
+import { createReader } from '../../learning/reader.ts';
+import type { Append, Decoder } from '../../learning/types.ts';
+import { chain, doubles, logSoftmax, outputs, path, randomTree, states, tinyModel } from './reference.ts';
+
+/** Packed and branched equals separate sequences to this (DESIGN: float32 arithmetic of a few layers). */
+const TOLERANCE = 1e-5;
+const close = (found: ArrayLike<number>, expected: ArrayLike<number>, what: string) => {
+  assert.equal(found.length, expected.length, what);
+  for (let i = 0; i < expected.length; i++) {
+    assert.ok(Math.abs(found[i]! - expected[i]!) < TOLERANCE, `${what}[${i}]: ${found[i]}, reference ${expected[i]}`);
+  }
+};
+
+test('packing: first fit in the given order, ancestors and self visible, positions are depths', () => {
+  const trees = [chain([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), { ids: [3, 4, 5, 6], parents: [-1, 0, 0, -1] }, chain([7, 7, 7]), chain([1])];
+  const packed = pack(trees, { vocabulary: 11, context: 64 });
+  // Longest tree 10, rounded up to 16; 10 + 4 fit in row 0, 3 does not, 1 does.
+  assert.deepEqual([packed.rows, packed.length], [2, 16]);
+  const { ids, positions, mask } = packed.feeds;
+  const place = (tree: number, node: number) => packed.place({ tree, node });
+  assert.deepEqual([place(0, 0), place(0, 9), place(1, 0), place(2, 0), place(3, 0)], [0, 18, 20, 1, 28]); // t * rows + row
+  assert.deepEqual(
+    [0, 1, 2, 3].map((node) => Number(positions.data[place(1, node)])),
+    [0, 1, 1, 0],
+  );
+  assert.deepEqual(
+    [0, 1, 2, 3].map((node) => Number(ids.data[place(1, node)])),
+    [3, 4, 5, 6],
+  );
+  const seen = (tree: number, node: number) => {
+    const at = place(tree, node);
+    const [row, t] = [at % 2, Math.floor(at / 2)];
+    return Array.from({ length: 16 }, (_, s) => s).filter((s) => mask.data[(row * 16 + t) * 16 + s] === 0);
+  };
+  assert.deepEqual([seen(0, 2), seen(1, 1), seen(1, 2), seen(1, 3), seen(2, 1)], [[0, 1, 2], [10, 11], [10, 12], [13], [0, 1]]);
+});
+
+test('law: log-probabilities and states of packed, branching trees equal those of separate sequences, whatever the lanes and the requests', async () => {
+  for (const keyValueHeads of [2, 1]) {
+    const model = tinyModel(10 + keyValueHeads, { keyValueHeads });
+    const weights = doubles(model);
+    const [one, two] = [await createReader(model, { lanes: 1 }), await createReader(model, { lanes: 2 })];
+    try {
+      await fc.assert(
+        fc.asyncProperty(fc.nat(1e6), async (seed) => {
+          const random = new Random(['packing', seed]);
+          const requests = Array.from({ length: 2 }, () => {
+            const trees = Array.from({ length: 1 + random.below(5) }, () => randomTree(random, 1 + random.below(20), 11));
+            const nodes = trees.flatMap(({ ids }, tree) => ids.map((_, node) => ({ tree, node })));
+            const reads = random.shuffled(nodes).slice(0, 6);
+            const allowed = reads.map(() => random.shuffled([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]).slice(0, 1 + random.below(11)));
+            return { trees, reads, allowed };
+          });
+          const found = await one.logProbabilities(requests);
+          assert.deepEqual(await two.logProbabilities(requests), found); // same bits
+          const hidden = await one.hidden(requests);
+          requests.forEach(({ trees, reads, allowed }, r) =>
+            reads.forEach(({ tree, node }, p) => {
+              const ids = path(trees[tree]!, node);
+              const logits = outputs(model.config, weights, ids);
+              close(found[r]![p]!, logSoftmax(allowed[p]!.map((token) => logits[token]!)), 'log-probabilities');
+              close(hidden[r]!.subarray(p * 8, (p + 1) * 8), states(model.config, weights, ids).at(-1)!, 'states');
+            }),
+          );
+        }),
+        { numRuns: 8, seed: 3 },
+      );
+    } finally {
+      await Promise.all([one.close(), two.close()]);
+    }
+  }
+});
+
+test('a reader of scores, cut into several runs, and given another model', async () => {
+  const models = [tinyModel(20, { score: true }), tinyModel(21, { score: true })];
+  const reader = await createReader(models[0]!, { lanes: 2 });
+  try {
+    const random = new Random(['scores']);
+    const trees = Array.from({ length: 120 }, () => randomTree(random, 30 + random.below(20), 11)); // about 4,800 tokens: more than one run holds
+    const reads = trees.map(({ ids }, tree) => ({ tree, node: ids.length - 1 }));
+    for (const model of models) {
+      reader.load(model);
+      const [found] = await reader.scores([{ trees, reads }]);
+      for (const i of [0, 50, 119]) close([found![i]!], outputs(model.config, doubles(model), path(trees[i]!, reads[i]!.node)), 'score');
+    }
+    const nothing = await reader.scores([{ trees, reads: [] }]);
+    assert.deepEqual(nothing, [new Float32Array(0)]);
+    await assert.rejects(reader.logProbabilities([]), { type: 'BadInput' });
+    assert.throws(() => reader.load(tinyModel(1)), { type: 'BadInput' });
+    await assert.rejects(reader.scores([{ trees, reads: [{ tree: 500, node: 0 }] }]), { type: 'BadInput', message: /reads\[0\]/ });
+  } finally {
+    await reader.close();
+  }
+});
+
+test('law: a decoder, however it is fed, gives what the reference gives for the same path', async () => {
+  for (const keyValueHeads of [2, 1]) {
+    const model = tinyModel(30 + keyValueHeads, { keyValueHeads });
+    const weights = doubles(model);
+    const rows = 20; // two groups, the second not full
+    const [one, two] = [await createDecoder(model, { rows, context: 60 }), await createDecoder(model, { rows, context: 60, lanes: 2 })];
+    try {
+      await fc.assert(
+        fc.asyncProperty(fc.nat(1e6), (seed) => decode(seed, one, two, rows, (ids) => outputs(model.config, weights, ids))),
+        { numRuns: 4, seed: 5 },
+      );
+    } finally {
+      await Promise.all([one.close(), two.close()]);
+    }
+  }
+});
+
+/** Feeds two decoders (of one and two lanes) random appends, copies and clears, and follows every row's path beside them. */
+async function decode(seed: number, one: Decoder, two: Decoder, rows: number, expected: (ids: number[]) => number[]): Promise<void> {
+  const random = new Random(['decoder', seed]);
+  const paths: number[][] = Array.from({ length: rows }, () => []);
+  for (let row = 0; row < rows; row++) for (const decoder of [one, two]) decoder.clear(row);
+  for (let turn = 0; turn < 6; turn++) {
+    const appends: Append[] = random
+      .shuffled([...paths.keys()])
+      .slice(0, 1 + random.below(rows))
+      .filter((row) => paths[row]!.length < 50)
+      .map((row) => {
+        const length = 1 + random.below(9);
+        const chained = random.uniform() < 0.5;
+        const keep = chained ? length : random.below(length + 1);
+        const tree = randomTree(random, length, 11);
+        for (let i = 0; i < keep; i++) tree.parents[i] = i - 1;
+        const reads = random.shuffled([...tree.ids.keys()]).slice(0, random.below(3));
+        return { row, ids: tree.ids, ...(chained ? {} : { parents: tree.parents }), reads, keep };
+      });
+    const found = await one.step(appends);
+    assert.deepEqual(await two.step(appends), found); // same bits
+    let next = 0;
+    for (const { row, ids, parents, reads, keep } of appends) {
+      const tree = parents ? { ids, parents } : chain(ids);
+      for (const node of reads) close(found[next++]!, expected([...paths[row]!, ...path(tree, node)]), `row ${row}`);
+      paths[row]!.push(...ids.slice(0, keep));
+    }
+    assert.equal(next, found.length);
+    const [from, to, gone] = [random.below(rows), random.below(rows), random.below(rows)];
+    for (const decoder of [one, two]) {
+      decoder.copy(from, to);
+      decoder.clear(gone);
+    }
+    paths[to] = [...paths[from]!];
+    paths[gone] = [];
+    for (let row = 0; row < rows; row++) assert.equal(one.length(row), paths[row]!.length);
+  }
+}
+
+test('a decoder scores several continuations of a row at once and keeps none; wrong appends are refused and change nothing', async () => {
+  const model = tinyModel(40, { score: true });
+  const weights = doubles(model);
+  const decoder = await createDecoder(model, { rows: 2, context: 8 });
+  try {
+    await decoder.step([{ row: 1, ids: [1, 2, 3], reads: [], keep: 3 }]);
+    const [a, b] = await decoder.step([{ row: 1, ids: [4, 5, 6, 7], parents: [-1, 0, -1, 2], reads: [1, 3], keep: 0 }]);
+    close(a!, outputs(model.config, weights, [1, 2, 3, 4, 5]), 'first');
+    close(b!, outputs(model.config, weights, [1, 2, 3, 6, 7]), 'second');
+    assert.deepEqual([decoder.length(0), decoder.length(1)], [0, 3]);
+    const wrong: [Append[], RegExp][] = [
+      [[{ row: 2, ids: [1], reads: [0], keep: 1 }], /row: 2 .*0 to 1/],
+      [[{ row: 1, ids: [1, 2, 3, 4, 5, 6], reads: [0], keep: 6 }], /length of row 1: 9 .*8 tokens/],
+      [[{ row: 0, ids: [11], reads: [0], keep: 1 }], /ids: 11/],
+      [[{ row: 0, ids: [1], reads: [1], keep: 1 }], /reads: 1/],
+      [[{ row: 0, ids: [1, 2], parents: [-1, -1], reads: [], keep: 2 }], /must be a chain/],
+      [Array.from({ length: 2 }, () => ({ row: 0, ids: [1], reads: [], keep: 1 })), /distinct rows/],
+    ];
+    for (const [appends, message] of wrong) await assert.rejects(decoder.step(appends), { type: 'BadInput', message });
+    assert.deepEqual([decoder.length(0), decoder.length(1)], [0, 3]);
+    assert.deepEqual(await decoder.step([]), []);
+    await assert.rejects(createDecoder(model, { rows: 2, context: 65 }), { type: 'BadInput', message: /context: 65/ });
+  } finally {
+    await decoder.close();
+  }
+});
