@@ -19,7 +19,8 @@ interface Entry {
 /** Tensors in alphabetical order, so that equal tensors give equal bytes; `metadata` is kept as strings in the header. */
 export function writeSafetensors(tensors: ReadonlyMap<string, Tensor>, metadata: Record<string, string> = { format: 'pt' }): Uint8Array {
   const names = [...tensors.keys()].sort();
-  const header: Record<string, unknown> = { __metadata__: metadata };
+  const header = Object.create(null) as Record<string, unknown>; // without prototype: any name may be a tensor's
+  header['__metadata__'] = metadata;
   let offset = 0;
   for (const name of names) {
     const { shape, data } = tensors.get(name)!;
