@@ -42,8 +42,8 @@ export class StageCheckpoints implements Checkpoints {
   readonly #options: CheckpointOptions;
   readonly #prefix: string;
   readonly #suffix: string;
-  /** Oldest first. */
-  readonly #known: { key: string; object: ArtifactRef }[] = [];
+  /** Keys of the manifests that are there, oldest first. */
+  readonly #known: string[] = [];
   #lastAtMs = performance.now();
 
   constructor(options: CheckpointOptions) {
@@ -60,12 +60,12 @@ export class StageCheckpoints implements Checkpoints {
       if (key.endsWith(this.#suffix)) keys.push(key);
       else foreign++;
     }
-    for (const key of keys.reverse()) {
+    this.#known.push(...keys);
+    for (const key of keys.toReversed()) {
       try {
         const manifest = await store.readManifest<Manifest>(key, { signal });
         if (manifest === null) continue; // Removed since it was listed.
         const bytes = unwrap(key, await store.get(manifest.object, { signal }), this.#headerOf(manifest.step));
-        this.#known.unshift({ key, object: manifest.object });
         return { step: manifest.step, bytes };
       } catch (error) {
         if (!(error instanceof RatchetError) || error.type !== 'Corrupt') throw error;
@@ -85,8 +85,8 @@ export class StageCheckpoints implements Checkpoints {
     await store.commit(key, { object, step, fingerprint } satisfies Manifest, { signal });
     this.#lastAtMs = performance.now();
     onSaved(step);
-    if (!this.#known.some((known) => known.key === key)) this.#known.push({ key, object });
-    for (const old of this.#known.splice(0, Math.max(0, this.#known.length - KEPT))) await this.#remove(old.key, old.object);
+    if (!this.#known.includes(key)) this.#known.push(key);
+    for (const old of this.#known.splice(0, Math.max(0, this.#known.length - KEPT))) await this.#remove(old);
   }
 
   due(): boolean {
@@ -97,16 +97,22 @@ export class StageCheckpoints implements Checkpoints {
   async clear(): Promise<void> {
     const { store, signal } = this.#options;
     for await (const { key } of store.list(this.#prefix, { signal })) {
-      const manifest = await store.readManifest<Manifest>(key, { signal });
-      if (manifest !== null) await this.#remove(key, manifest.object);
+      await this.#remove(key);
     }
   }
 
-  async #remove(key: string, object: ArtifactRef): Promise<void> {
-    const { store, signal } = this.#options;
+  async #remove(key: string): Promise<void> {
+    const { store, signal, warn } = this.#options;
+    let object: ArtifactRef | undefined;
+    try {
+      object = (await store.readManifest<Manifest>(key, { signal }))?.object;
+    } catch (error) {
+      if (!(error instanceof RatchetError) || error.type !== 'Corrupt') throw error;
+      warn(`checkpoint ${key} is removed without its object: ${error.message}`);
+    }
     // The manifest first: what it names must be there for as long as it is.
     await store.delete(key, { signal });
-    await store.delete(object.key, { signal });
+    if (object !== undefined) await store.delete(object.key, { signal });
   }
 
   /** Stored before the bytes, so that no other artifact and no other run can share the object, and removing it harms nobody. */

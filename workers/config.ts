@@ -1,0 +1,82 @@
+/**
+ * How a worker process is set up: which roles it hosts, how many slots each has, and its bounds, all from environment variables. A value that cannot be
+ * meant is BadInput before anything starts. Where Temporal and the store are is read elsewhere (`@temporalio/envconfig`, artifacts/store-config.ts).
+ */
+import { availableParallelism, totalmem } from 'node:os';
+import { STALL_BOUND_MS, STOP_BOUND_MS } from '../activities/activities.ts';
+import type { Queue } from '../activities/stage.ts';
+import { badInput } from '../core/errors.ts';
+import { ratchetHome } from '../infra/home.ts';
+import { DEFAULT_FLEET, QUEUES } from '../workflows/task-queues.ts';
+
+export interface SlotConfig {
+  /** Stage calls at a time, each in a compute child of its own. */
+  slots: number;
+  /** Threads for arithmetic in each. */
+  lanes: number;
+  /** Resident memory that each may take, in bytes. */
+  memoryBytes: number;
+}
+
+export interface WorkerConfig {
+  /** Directory of this machine's state. */
+  home: string;
+  fleet: string;
+  queues: Partial<Record<Queue, SlotConfig>>;
+  stallBoundMs: number;
+  stopBoundMs: number;
+  logLevel: 'DEBUG' | 'INFO' | 'WARN' | 'ERROR';
+}
+
+type Environment = Record<string, string | undefined>;
+
+/**
+ * Bounds, not reservations: what the children of all roles on one machine may take together, leaving the rest to the servers and the system. They rarely
+ * work at the same time.
+ */
+const MEMORY_SHARE: Record<Queue, number> = { loop: 0.1, cpu: 0.35, gpu: 0.45 };
+/** Below this the embedded models do not fit. */
+const LEAST_DEFAULT_MEMORY_BYTES = 512 * 2 ** 20;
+const LOG_LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const;
+
+/**
+ * Reads `RATCHET_HOME`, `RATCHET_FLEET`, `RATCHET_CPU_SLOTS` (default: one per core), `RATCHET_LANES` (of the `gpu` slot; default: one per core),
+ * `RATCHET_MEMORY_MB` (per slot), `RATCHET_STALL_BOUND_MS`, `RATCHET_STOP_BOUND_MS` and `RATCHET_LOG_LEVEL`. Throws BadInput.
+ */
+export function workerConfig(roles: readonly Queue[], env: Environment = process.env): WorkerConfig {
+  if (roles.length === 0 || roles.some((role) => !QUEUES.includes(role)) || new Set(roles).size !== roles.length) {
+    throw badInput('roles', roles, `one or more different ones of ${QUEUES.join(', ')}`);
+  }
+  const cores = availableParallelism();
+  const machineBytes = process.constrainedMemory() || totalmem();
+  const slots: Record<Queue, number> = { loop: 1, cpu: whole(env, 'RATCHET_CPU_SLOTS', cores, 1), gpu: 1 };
+  const lanes: Record<Queue, number> = { loop: 1, cpu: 1, gpu: whole(env, 'RATCHET_LANES', cores, 1) };
+  const fixedMegabytes = whole(env, 'RATCHET_MEMORY_MB', 0, 128);
+  const queues = roles.map((role): [Queue, SlotConfig] => {
+    const share = Math.floor((Math.min(machineBytes, totalmem()) * MEMORY_SHARE[role]) / slots[role]);
+    const memoryBytes = fixedMegabytes > 0 ? fixedMegabytes * 2 ** 20 : Math.max(share, LEAST_DEFAULT_MEMORY_BYTES);
+    return [role, { slots: slots[role], lanes: lanes[role], memoryBytes }];
+  });
+  const fleet = env['RATCHET_FLEET'] || DEFAULT_FLEET;
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(fleet)) {
+    throw badInput('RATCHET_FLEET', fleet, 'a letter or digit, then at most 63 letters, digits, dots, hyphens and underscores');
+  }
+  const logLevel = LOG_LEVELS.find((level) => level === (env['RATCHET_LOG_LEVEL'] || 'INFO').toUpperCase());
+  if (logLevel === undefined) throw badInput('RATCHET_LOG_LEVEL', env['RATCHET_LOG_LEVEL'], `one of ${LOG_LEVELS.join(', ')}`);
+  return {
+    home: ratchetHome(env),
+    fleet,
+    queues: Object.fromEntries(queues),
+    stallBoundMs: whole(env, 'RATCHET_STALL_BOUND_MS', STALL_BOUND_MS, 1),
+    stopBoundMs: whole(env, 'RATCHET_STOP_BOUND_MS', STOP_BOUND_MS, 0),
+    logLevel,
+  };
+}
+
+function whole(env: Environment, name: string, fallback: number, least: number): number {
+  const text = env[name];
+  if (text === undefined || text === '') return fallback;
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < least) throw badInput(name, text, `a whole number of at least ${least}`);
+  return value;
+}

@@ -1,0 +1,142 @@
+/**
+ * A worker process: hosts one or more roles, each a Temporal Worker on the task queue of its resource, over one connection. Stages run in compute children
+ * (learning/compute/); this process only talks to Temporal, so its event loop stays free. It keeps nothing on disk that another worker would need.
+ */
+import { loadClientConnectConfig } from '@temporalio/envconfig';
+import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import type { NativeConnectionOptions } from '@temporalio/worker';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { createRecordActivities, createStageActivities } from '../activities/activities.ts';
+import type { Queue } from '../activities/stage.ts';
+import { ArtifactStore } from '../artifacts/store.ts';
+import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
+import { RatchetError } from '../core/errors.ts';
+import { ComputePool } from '../learning/compute/pool.ts';
+import { taskQueue } from '../workflows/task-queues.ts';
+import { workflowBundle } from './bundle.ts';
+import type { WorkerConfig } from './config.ts';
+import { startReporter } from './report.ts';
+
+/** How long a starting worker goes on trying to reach Temporal: a supervised server that was just killed is back within this. */
+const CONNECT_PATIENCE_MS = 30_000;
+const CONNECT_PAUSE_MS = 500;
+/** Beyond the wait for checkpoints (`stopBoundMs`), the time to report the stop; then the process ends whatever is left. Together below 30 s. */
+const FORCE_MARGIN_MS = 6_000;
+/** Heartbeats reach the server, and cancellations come back, at least this often; without it the SDK waits for 80 % of the heartbeat timeout. */
+const HEARTBEAT_THROTTLE_MS = 1_000;
+
+/** What the worker runs. */
+export interface WorkerCode {
+  /** Every stage and the queue that carries it. */
+  stageQueues: Readonly<Record<string, Queue>>;
+  /** file: URL of the module that compute children import. */
+  jobModule: string;
+  /** Path of the module that exports the workflows. */
+  workflowsPath: string;
+}
+
+export interface RunningWorker {
+  /** Settles when every role has ended: normally only after `drain`. Rejects when Temporal refuses the worker or the drain was cut off. */
+  readonly ended: Promise<void>;
+  /** Takes no more work, asks running stages for a checkpoint, waits for it within bounds. */
+  drain(): void;
+}
+
+/** Throws BadInput for addresses or credentials that cannot be meant and Unavailable when Temporal cannot be reached. */
+export async function startWorker(config: WorkerConfig, code: WorkerCode): Promise<RunningWorker> {
+  const roles = Object.keys(config.queues) as Queue[];
+  const logger = new DefaultLogger(config.logLevel);
+  // Signals are handled by the process (process.ts), for all roles together.
+  Runtime.install({
+    logger,
+    shutdownSignals: [],
+    telemetryOptions: { logging: { filter: { core: 'WARN', other: 'ERROR' }, forward: {} } },
+  });
+  // Before anything is started: a store that cannot be meant would fail every stage.
+  const storeConfig = storeConfigFromEnvironment(process.env);
+  const { connectionOptions, namespace = 'default' } = loadClientConnectConfig();
+  const bundle = roles.includes('loop') ? await workflowBundle(code.workflowsPath, join(config.home, 'cache'), logger) : null;
+  const connection = await connect(connectionOptions);
+
+  const identity = `${hostname()}/${process.pid}`;
+  const store = ArtifactStore.connect(storeConfig);
+  const pools: Partial<Record<Queue, ComputePool>> = {};
+  const workers: Worker[] = [];
+  for (const role of roles) {
+    const { slots, lanes, memoryBytes } = config.queues[role]!;
+    const onLine = (slot: number, line: string): void => logger.info(line, { compute: `${role}/${slot}` });
+    const pool = new ComputePool({ slots, lanes, memoryBytes, jobModule: code.jobModule, onLine });
+    pools[role] = pool;
+    const names = Object.keys(code.stageQueues).filter((name) => code.stageQueues[name] === role);
+    const { stallBoundMs, stopBoundMs } = config;
+    workers.push(
+      await Worker.create({
+        connection,
+        namespace,
+        identity,
+        taskQueue: taskQueue(role, config.fleet),
+        activities: {
+          ...createStageActivities({ names, pool, stallBoundMs, stopBoundMs }),
+          ...(role === 'loop' && createRecordActivities(store)),
+        },
+        ...(role === 'loop' && bundle && { workflowBundle: { codePath: bundle.codePath } }),
+        // One stage call per compute child. The SDK reserves a slot before it asks for work, so nothing is taken that would have to wait here.
+        maxConcurrentActivityTaskExecutions: slots,
+        maxHeartbeatThrottleInterval: HEARTBEAT_THROTTLE_MS,
+        // Activities learn of the shutdown at once: they are the ones who know how to stop, and bound their own wait.
+        shutdownGraceTime: 0,
+        shutdownForceTime: stopBoundMs + FORCE_MARGIN_MS,
+      }),
+    );
+  }
+
+  let state: 'running' | 'draining' = 'running';
+  const drain = (): void => {
+    if (state === 'draining') return;
+    state = 'draining';
+    for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+  };
+  const runs = workers.map((worker) =>
+    worker.run().catch((error: unknown) => {
+      // One role that fails takes the others with it: the supervisor starts a whole process again.
+      drain();
+      throw error;
+    }),
+  );
+  const slotsNow = () => Object.fromEntries(Object.entries(pools).map(([role, pool]) => [role, pool.status()]));
+  const fixed = { identity, roles, fleet: config.fleet, workflows: bundle?.digest ?? null };
+  const reporter = await startReporter(
+    config.home,
+    fixed,
+    () => ({ state, slots: slotsNow() }),
+    (message) => logger.warn(message),
+  );
+  const ended = (async () => {
+    const failures = (await Promise.allSettled(runs)).flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
+    await Promise.all(Object.values(pools).map((pool) => pool.close()));
+    await reporter.stop();
+    store.close();
+    // A worker that was cut off still holds the connection; it ends with the process.
+    if (failures.length > 0) throw failures[0];
+    await connection.close();
+  })();
+  return { ended, drain };
+}
+
+async function connect(options: NativeConnectionOptions): Promise<NativeConnection> {
+  const deadline = performance.now() + CONNECT_PATIENCE_MS;
+  for (;;) {
+    try {
+      return await NativeConnection.connect(options);
+    } catch (error) {
+      if (performance.now() + CONNECT_PAUSE_MS > deadline) {
+        const address = options.address ?? 'localhost:7233';
+        const text = `Temporal at ${address} could not be reached within ${CONNECT_PATIENCE_MS} ms: ${(error as Error).message}; check TEMPORAL_ADDRESS`;
+        throw new RatchetError('Unavailable', text, { cause: error });
+      }
+      await delay(CONNECT_PAUSE_MS);
+    }
+  }
+}

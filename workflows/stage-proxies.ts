@@ -1,0 +1,83 @@
+/**
+ * The stages as a workflow calls them: each an activity on the queue of its resource, with the time bounds that suit it. Time bounds limit the work, not
+ * counts of attempts, because a drained worker costs an attempt. Only types come from the stages themselves.
+ */
+import { ActivityCancellationType, proxyActivities, workflowInfo } from '@temporalio/workflow';
+import type { ActivityOptions } from '@temporalio/workflow';
+import type { StageCall } from '../activities/stage-runner.ts';
+import type { Queue } from '../activities/stage.ts';
+import type { Stages } from '../activities/stages/registry.ts';
+import { NON_RETRYABLE_ERRORS } from '../core/errors.ts';
+import type { LoopCalls } from './improvement-loop.ts';
+import { siblingQueue } from './task-queues.ts';
+
+/** Which queue carries which stage: `gpu` trains, `cpu` plays and reads episodes, `loop` plans and keeps the books. Equal to the stages' registry (tested). */
+export const STAGE_QUEUES: Readonly<Record<keyof Stages, Queue>> = {
+  makePanels: 'cpu',
+  planRollouts: 'loop',
+  rolloutShard: 'cpu',
+  gatherRollouts: 'loop',
+  warmStart: 'gpu',
+  makeLabels: 'cpu',
+  fitRewardModel: 'gpu',
+  updatePolicy: 'gpu',
+  evaluate: 'cpu',
+  planPairTruth: 'loop',
+  pairTruth: 'cpu',
+};
+
+/**
+ * A worker that was killed is noticed after this long. Heartbeats come every second from an event loop that is kept free, so eight can be missed on an
+ * overloaded machine before work is given to somebody else, who goes on from the checkpoint.
+ */
+export const HEARTBEAT_TIMEOUT_MS = 10_000;
+
+/**
+ * The longest that one attempt may take. A dead or stuck attempt is found by its heartbeats within seconds; this only bounds work that goes on and on.
+ * An attempt that is cut off costs nothing but the way back to its checkpoint.
+ */
+export const START_TO_CLOSE_MS: Readonly<Record<Queue, number>> = {
+  loop: 10 * 60_000,
+  cpu: 6 * 3_600_000,
+  gpu: 48 * 3_600_000,
+};
+
+/** A crash is retried at once; an outage of the store or a full disk is asked about every half minute, for as long as it lasts. */
+const RETRY = {
+  initialInterval: 1_000,
+  backoffCoefficient: 2,
+  maximumInterval: 30_000,
+  nonRetryableErrorTypes: [...NON_RETRYABLE_ERRORS],
+};
+
+/** Options for every stage activity of a queue, but for the task queue itself. */
+export function stageOptions(queue: Queue, heartbeatTimeoutMs: number = HEARTBEAT_TIMEOUT_MS): ActivityOptions {
+  return {
+    startToCloseTimeout: START_TO_CLOSE_MS[queue],
+    heartbeatTimeout: heartbeatTimeoutMs,
+    retry: RETRY,
+    // The next stage never starts while the device is still busy with one that was cancelled.
+    cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+  };
+}
+
+type UntypedActivities = Record<string, (call: StageCall) => Promise<unknown>>;
+
+/** Activities of `Activities` on a queue of this run's fleet. */
+export function proxyQueue<Activities extends object = UntypedActivities>(queue: Queue, heartbeatTimeoutMs?: number) {
+  const own = workflowInfo().taskQueue;
+  return proxyActivities<Activities>({ ...stageOptions(queue, heartbeatTimeoutMs), taskQueue: siblingQueue(own, queue) });
+}
+
+/** Every call that the loop makes, for the run `scope`. To be called inside a workflow. */
+export function stageCalls(scope: string, heartbeatTimeoutMs?: number): LoopCalls {
+  const activities = {
+    loop: proxyQueue('loop', heartbeatTimeoutMs),
+    cpu: proxyQueue('cpu', heartbeatTimeoutMs),
+    gpu: proxyQueue('gpu', heartbeatTimeoutMs),
+  };
+  const queues: Record<keyof LoopCalls, Queue> = { ...STAGE_QUEUES, appendRecord: 'loop' };
+  return Object.fromEntries(
+    Object.entries(queues).map(([name, queue]) => [name, (input: unknown) => activities[queue][name]!({ scope, input })]),
+  ) as unknown as LoopCalls;
+}
