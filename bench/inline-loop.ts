@@ -1,0 +1,95 @@
+/**
+ * The improvement loop in one process: the newcomer's reading copy, and the baseline for what durability costs. It calls the same algorithm
+ * (`workflows/improvement-loop.ts`) and the same stages as the durable loop, one after the other, with the same final digests; kill it and it starts its
+ * current stage again. What it lacks is everything that Temporal is for.
+ *
+ *   node bench/inline-loop.ts [--recipe agentprm-household] [--scale micro] [--seed 1] [--set field=value ...] [--id run]
+ *
+ * The store is that of the environment (AWS_*, RATCHET_BUCKET), or the local server that `ratchet up` started.
+ */
+import { parseArgs } from 'node:util';
+import { runStage } from '../activities/run-stage.ts';
+import { stages, type StageName } from '../activities/stages/registry.ts';
+import { appendRecord, createRun } from '../artifacts/run-log.ts';
+import { ArtifactStore } from '../artifacts/store.ts';
+import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
+import { ensureServers } from '../infra/servers.ts';
+import { endpointEnvironment } from '../infra/endpoints.ts';
+import { numericFingerprint } from '../learning/compute/fingerprint.ts';
+import { loadRecipe } from '../recipes/load.ts';
+import type { Recipe } from '../recipes/schema.ts';
+import { iterate, warmStart, type LoopCalls, type LoopState, type Tell } from '../workflows/improvement-loop.ts';
+
+export interface InlineRun {
+  recipe: Recipe;
+  store: ArtifactStore;
+  runId: string;
+  /** Where results of stages are remembered: normally the run itself; runs that share a scope share what they have in common. */
+  scope?: string;
+  tell?: Tell;
+}
+
+/** Runs the whole loop and returns its last state. */
+export async function inlineLoop({ recipe, store, runId, scope = runId, tell = () => {} }: InlineRun): Promise<LoopState> {
+  await createRun(store, runId, recipe);
+  const call = (name: StageName) => (input: unknown) => runStage(name, input, { stages, store, scope, fingerprint: numericFingerprint() });
+  const calls = {
+    ...Object.fromEntries((Object.keys(stages) as StageName[]).map((name) => [name, oneAtATime(call(name))])),
+    appendRecord: (entry) => appendRecord(store, runId, entry),
+  } as LoopCalls;
+
+  let state = await warmStart(recipe, null, calls, tell);
+  while (state.iteration < recipe.iterations) state = await iterate(recipe, state, calls, tell);
+  return state;
+}
+
+/** The loop asks for many shards at once; one process plays them one after the other. */
+let last: Promise<unknown> = Promise.resolve();
+function oneAtATime<Input, Output>(call: (input: Input) => Promise<Output>): (input: Input) => Promise<Output> {
+  return (input) => {
+    const result = last.then(() => call(input));
+    last = result.catch(() => {});
+    return result;
+  };
+}
+
+/** The store of the environment, or of the servers of this folder, which are started if need be and left running. */
+export async function openStore(): Promise<ArtifactStore> {
+  if (!process.env['AWS_ENDPOINT_URL_S3'] && !process.env['AWS_ENDPOINT_URL']) {
+    const servers = await ensureServers({ home: '.ratchet', onProgress: ({ step, detail }) => console.error(`${step}: ${detail}`) });
+    Object.assign(process.env, endpointEnvironment(servers.endpoints));
+  }
+  return ArtifactStore.connect(storeConfigFromEnvironment(process.env));
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({
+    options: {
+      recipe: { type: 'string', default: 'agentprm-household' },
+      scale: { type: 'string', default: 'micro' },
+      seed: { type: 'string' },
+      set: { type: 'string', multiple: true, default: [] },
+      id: { type: 'string', default: `inline-${process.pid}` },
+    },
+  });
+  const recipe = loadRecipe(values.recipe, {
+    scale: values.scale,
+    overrides: values.set,
+    ...(values.seed ? { seed: Number(values.seed) } : {}),
+  });
+  const store = await openStore();
+  const started = performance.now();
+  const state = await inlineLoop({
+    recipe,
+    store,
+    runId: values.id,
+    tell: (phase) => console.log(`${((performance.now() - started) / 1000).toFixed(1).padStart(7)} s  ${phase}`),
+  });
+  for (const [name, { success }] of Object.entries(state.reports)) {
+    console.log(
+      `${name.padEnd(24)} ${(100 * success.value).toFixed(1)} % [${(100 * success.low).toFixed(1)}, ${(100 * success.high).toFixed(1)}] of ${success.n}`,
+    );
+  }
+  console.log(`run ${values.id}: record ${state.head.index}, head ${state.head.sha256}`);
+  store.close();
+}
