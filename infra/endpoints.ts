@@ -93,9 +93,9 @@ export function endpointEnvironment({ temporal, s3 }: Endpoints): Record<string,
   return {
     TEMPORAL_ADDRESS: temporal.address,
     TEMPORAL_NAMESPACE: temporal.namespace,
-    ...(temporal.uiUrl && { TEMPORAL_UI_URL: temporal.uiUrl }),
+    TEMPORAL_UI_URL: temporal.uiUrl ?? '',
     RATCHET_S3_ENDPOINT: s3.endpoint ?? AWS_ITSELF,
-    // Empty overrides a general address in the inherited environment that these endpoints do not mean.
+    // Empty overrides what the child inherits and these endpoints do not mean.
     AWS_ENDPOINT_URL_S3: s3.endpoint ?? '',
     ...(s3.endpoint === null && { AWS_ENDPOINT_URL: '' }),
     AWS_REGION: s3.region,

@@ -7,7 +7,7 @@ import type { S3Endpoint, TemporalEndpoint } from './endpoints.ts';
 import { SEARCH_ATTRIBUTES } from './local-servers.ts';
 
 /** Connecting and one call across the world; a name that resolves to nobody costs this much. */
-const CONNECT_BOUND_MS = 10_000;
+const CONNECT_BOUND_MS = 5_000;
 const CALL_BOUND_MS = 10_000;
 /** A server that was just started may refuse for a moment. */
 const S3_ATTEMPTS = 3;

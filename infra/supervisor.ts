@@ -218,7 +218,7 @@ export function supervise(spec: SupervisedProcess, listener: (event: ProcessEven
     if (current && !leave) await endProcess(current.identity, spec.stopGraceMs ?? STOP_GRACE_MS);
     current?.detach();
     ready.reject(new RatchetError('Stopped', `${spec.name} was stopped before it was ready`));
-    report('stopped', leave ? 'left running' : 'on request');
+    if (!leave) report('stopped', 'on request');
     current = null;
     return null;
   };
