@@ -18,7 +18,12 @@ export interface RecordEntry {
    * follows, and `audit-shapes.ts` lists the shapes whose numbers it recounts.
    */
   body: object;
+  /** Only in outcomes, written by `appendRecord`: the results of all stages that were committed since the outcome before. Refers to a `StageIndex`. */
+  stages?: ArtifactRef;
 }
+
+/** Name of a stage call (digest of stage and input) to the SHA-256 of its manifest, so that the chain holds what every stage gave. */
+export type StageIndex = Record<Sha256, Sha256>;
 
 /** Names a record, and with it everything before it. */
 export interface RecordRef {

@@ -4,13 +4,17 @@
  */
 import { canonicalJson, digestJson, sha256, type Sha256 } from '../core/digest.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
-import type { Attestation, RecordEntry, RecordRef, RunManifest, StageManifest } from './record.ts';
+import { forEachBounded } from './bounded.ts';
+import type { Attestation, RecordEntry, RecordRef, RunManifest, StageIndex, StageManifest } from './record.ts';
 import type { ArtifactStore, CallOptions } from './store.ts';
 
 const RUNS = 'runs/';
 
 /** Keys sort by index up to a million records, which is as many as 500,000 iterations have. */
 const INDEX_DIGITS = 6;
+
+/** Small reads under way at a time: a stage of 10,000 shards is indexed within seconds. */
+const READS_AT_ONCE = 16;
 
 function runFolder(runId: string): string {
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/.test(runId) || runId.includes('..')) {
@@ -82,7 +86,7 @@ export async function listRuns(store: ArtifactStore, options: CallOptions = {}):
 }
 
 /**
- * Adds a record to the chain. The same entry again gives the same answer; another entry at the same index, or one that does not continue what is stored,
+ * Adds a record to the chain; an outcome also gets the index of the stages that led to it. The same entry again gives the same answer; another entry at the same index, or one that does not continue what is stored,
  * throws Conflict and writes nothing.
  */
 export async function appendRecord(store: ArtifactStore, runId: string, entry: RecordEntry, options: CallOptions = {}): Promise<RecordRef> {
@@ -103,8 +107,32 @@ export async function appendRecord(store: ArtifactStore, runId: string, entry: R
       );
     }
   }
-  await store.commit(recordKey(runId, index), entry, options);
-  return { index, sha256: digestJson(entry) };
+  const record =
+    kind === 'outcome' ? { ...entry, stages: await store.putJson(await newStages(store, runId, index, options), options) } : entry;
+  await store.commit(recordKey(runId, index), record, options);
+  return { index, sha256: digestJson(record) };
+}
+
+/**
+ * The stages that were committed and are in no outcome before `index`. All stages of an iteration are done before its outcome is written and none of the
+ * next has begun, so this depends on the work alone.
+ */
+async function newStages(store: ArtifactStore, runId: string, index: number, options: CallOptions): Promise<StageIndex> {
+  const known = new Set<string>();
+  for (const { entry } of (await readChain(store, runId, options)).slice(0, index)) {
+    if (entry.stages) for (const intent of Object.keys(await store.getJson<StageIndex>(entry.stages, options))) known.add(intent);
+  }
+  const folder = stagesFolder(runId);
+  const fresh: string[] = [];
+  for await (const { key } of store.list(folder, options)) {
+    if (!known.has(key.slice(folder.length, -'.json'.length))) fresh.push(key);
+  }
+  const stages: StageIndex = {};
+  await forEachBounded(fresh, READS_AT_ONCE, async (key) => {
+    const bytes = await store.readBytes(key, options);
+    if (bytes) stages[key.slice(folder.length, -'.json'.length)] = sha256(bytes);
+  });
+  return stages;
 }
 
 export interface ChainLink {

@@ -22,6 +22,11 @@ const TRANSIENT_CODES = new Set([
   'IncompleteBody',
 ]);
 
+/** What a 404 must say to mean that there is no such object; without a body (HEAD) the SDK calls it NotFound. Other 404s are about something else. */
+const ABSENT_CODES = new Set(['NoSuchKey', 'NotFound', 'NoSuchUpload']);
+/** Access keys that nobody has; versitygw answers 404 to them, and taking that for a missing object would make a wrong key look like data loss. */
+const UNKNOWN_KEY_CODES = new Set(['InvalidAccessKeyId', 'XAdminUserNotFound']);
+
 interface Answer {
   name: string;
   message: string;
@@ -50,7 +55,8 @@ export function failureOf(error: unknown): Failure {
   if (name === 'CredentialsProviderError' || name === 'TokenProviderError') return 'denied';
   if (status === undefined) return code !== undefined || name === 'TimeoutError' ? 'transient' : 'bug'; // no HTTP answer: the system names its failures
   if (name === 'NoSuchBucket' || code === 'NoSuchBucket') return 'bucketAbsent';
-  if (status === 404) return 'absent';
+  if (UNKNOWN_KEY_CODES.has(code ?? name)) return 'denied';
+  if (status === 404) return ABSENT_CODES.has(code ?? name) ? 'absent' : 'refused';
   if (status === 412) return 'exists';
   if (status === 409) return 'raced';
   if (status >= 500 && status !== 501) return 'transient';
@@ -75,11 +81,13 @@ export function explained(doing: string, where: string, error: unknown): unknown
         ? 'create the bucket or set RATCHET_BUCKET'
         : answer.status === 507 || /ENOSPC|no space|StorageFull|QuotaExceeded/i.test(`${answer.code} ${answer.name} ${answer.message}`)
           ? 'the disk of the storage server is full; free some space'
-          : answer.status !== undefined && answer.status >= 500
-            ? 'the storage server fails; its disk may be full: see its log'
-            : answer.status === undefined || answer.status < 300
-              ? 'check that an S3 server runs at this address (AWS_ENDPOINT_URL_S3) and that the network is up'
-              : 'check the endpoint, region and bucket (AWS_ENDPOINT_URL_S3, AWS_REGION, RATCHET_BUCKET)';
+          : answer.status === 503
+            ? 'the storage server is overloaded or not ready; it is asked again later'
+            : answer.status !== undefined && answer.status >= 500
+              ? 'the storage server fails; its disk may be full: see its log'
+              : answer.status === undefined || answer.status < 300
+                ? 'check that an S3 server runs at this address (AWS_ENDPOINT_URL_S3) and that the network is up'
+                : 'check the endpoint, region and bucket (AWS_ENDPOINT_URL_S3, AWS_REGION, RATCHET_BUCKET)';
   return new RatchetError('Unavailable', `${doing} at ${where}: ${seen}: ${answer.message || 'no message'}; ${advice}`, { cause: error });
 }
 

@@ -28,11 +28,12 @@ const DEFAULT_BUCKET = 'ratchet';
 const DEFAULT_REGION = 'us-east-1';
 
 /**
- * `AWS_ENDPOINT_URL_S3` (or `AWS_ENDPOINT_URL`), `AWS_REGION` (or `AWS_DEFAULT_REGION`), `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+ * `RATCHET_S3_ENDPOINT` (a URL, or `aws` for AWS itself), else `AWS_ENDPOINT_URL_S3`, else `AWS_ENDPOINT_URL`; `AWS_REGION` (or `AWS_DEFAULT_REGION`), `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
  * `AWS_SESSION_TOKEN`, `RATCHET_BUCKET`, `RATCHET_PREFIX`. Throws BadInput for a value that no store could have.
  */
 export function storeConfigFromEnvironment(env: Record<string, string | undefined>): StoreConfig {
-  const endpoint = env['AWS_ENDPOINT_URL_S3'] || env['AWS_ENDPOINT_URL'];
+  const named = env['RATCHET_S3_ENDPOINT'] || env['AWS_ENDPOINT_URL_S3'] || env['AWS_ENDPOINT_URL'];
+  const endpoint = named === 'aws' ? undefined : named;
   const accessKeyId = env['AWS_ACCESS_KEY_ID'];
   const secretAccessKey = env['AWS_SECRET_ACCESS_KEY'];
   const sessionToken = env['AWS_SESSION_TOKEN'];

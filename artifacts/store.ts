@@ -18,6 +18,7 @@ import { canonicalJson, sha256 } from '../core/digest.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import type { ArtifactRef } from '../core/nouns.ts';
 import { ByteCache } from './byte-cache.ts';
+import { CorruptObject } from './corrupt-object.ts';
 import { probeStore } from './probe.ts';
 import { explained, failureOf, Patience, persevere } from './s3-failures.ts';
 import { checkKey, checkStoreConfig, type StoreConfig } from './store-config.ts';
@@ -41,20 +42,6 @@ export const LARGEST_MANIFEST_BYTES = 1024 * 1024;
 
 export function objectKey(digest: string): string {
   return `objects/${digest}`;
-}
-
-/** A stored object that is not what its reference says. */
-export class CorruptObject extends RatchetError {
-  readonly key: string;
-  readonly expected: string;
-  readonly found: string;
-  constructor(ref: ArtifactRef, found: string) {
-    const expected = `${ref.bytes} bytes with SHA-256 ${ref.sha256}`;
-    super('Corrupt', `${ref.key}: ${found}; expected ${expected}`);
-    this.key = ref.key;
-    this.expected = expected;
-    this.found = found;
-  }
 }
 
 export class ArtifactStore {
@@ -317,9 +304,8 @@ export class ArtifactStore {
   }
 
   async #upload(ref: ArtifactRef, signal: AbortSignal | undefined, send: () => Promise<void>): Promise<void> {
-    await this.#persevere(`storing ${ref.key}`, signal, async () => {
-      if ((await this.#sizeOnce(ref.key, signal)) !== ref.bytes) await send();
-    });
+    if ((await this.size(ref.key, signal && { signal })) === ref.bytes) return;
+    await this.#persevere(`storing ${ref.key}`, signal, send);
   }
 
   async #sizeOnce(key: string, signal: AbortSignal | undefined): Promise<number | null> {

@@ -1,0 +1,314 @@
+/**
+ * The audit of a run from the store alone: the chain of records, everything it leads to, and whether the numbers agree with the episodes. It needs no
+ * Temporal and no worker, changes nothing, and trusts nothing that it has not hashed. A store that cannot be reached is Unavailable, never "wrong".
+ */
+import { canonicalJson, digestJson, sha256, type Sha256 } from '../core/digest.ts';
+import { badInput, RatchetError } from '../core/errors.ts';
+import { checkClaims } from './audit-claims.ts';
+import { newFindings, study, visitAll, type Findings, type Problem } from './audit-objects.ts';
+import { forEachBounded } from './bounded.ts';
+import { isDigest, isModel, isObject, isRef, walk, type Link } from './audit-shapes.ts';
+import type { Attestation, RecordEntry, RecordRef, RunManifest, StageManifest } from './record.ts';
+import { attestationsFolder, parseRecord, recordKey, recordsFolder, runKey, stageIntent, stagesFolder } from './run-log.ts';
+import type { ArtifactStore, CallOptions } from './store.ts';
+
+export type { Problem } from './audit-objects.ts';
+
+export interface VerifyReport {
+  runId: string;
+  /** True when there are no problems. */
+  ok: boolean;
+  /** In order: the run, its records, stages, attestations, objects by distance from the records, and then what does not add up. */
+  problems: Problem[];
+  /** The last record, which stands for everything that was verified; null when there is none. */
+  head: RecordRef | null;
+  /** Iterations whose intent has no outcome: work under way, or abandoned. Not a problem. */
+  unresolved: number[];
+  counts: { records: number; stages: number; objects: number; bytes: number; episodes: number; evaluations: number };
+}
+
+export interface VerifyOptions extends CallOptions {
+  /** The digest that the last record must have, as noted elsewhere; without it, records removed from the end are only noticed by their attestations. */
+  head?: Sha256;
+  /** Objects checked so far, of those known so far. */
+  onProgress?: (progress: { done: number; total: number; bytes: number }) => void;
+}
+
+/** Small reads under way at a time. */
+const MANIFESTS_AT_ONCE = 16;
+
+/** A record that could be read. */
+interface Read {
+  key: string;
+  entry: RecordEntry;
+  digest: Sha256;
+}
+
+/** Throws BadInput when there is no such run, Unavailable when the store cannot be read; everything else is in the report. */
+export async function verifyRun(store: ArtifactStore, runId: string, options: VerifyOptions = {}): Promise<VerifyReport> {
+  const call: CallOptions = options.signal ? { signal: options.signal } : {};
+  const findings = newFindings();
+  const { problems } = findings;
+  const roots: Link[] = [];
+
+  const recipe = await checkRun(store, runId, findings, roots, call);
+  const chain = await checkChain(store, runId, recipe, options.head, findings, roots, call);
+  const stages = await checkStages(store, runId, chain, findings, roots, call);
+  await checkAttestations(store, runId, chain, problems, call);
+  if (!recipe && chain.length === 0 && stages === 0) throw badInput('run id', runId, 'a run that is in the store (see `ratchet ls`)');
+
+  const onObject = (done: number, total: number) => options.onProgress?.({ done, total, bytes: findings.bytes });
+  await visitAll(store, roots, findings, onObject, call);
+  checkLineage(chain, findings);
+  problems.push(...checkClaims(findings, panelsOf(chain)));
+
+  const head = chain.at(-1);
+  const outcomes = new Set(chain.filter(({ entry }) => entry.kind === 'outcome').map(({ entry }) => entry.iteration));
+  let episodes = 0;
+  for (const { counts } of findings.tables.values()) episodes += counts?.dispatched ?? 0;
+  return {
+    runId,
+    ok: problems.length === 0,
+    problems,
+    head: head ? { index: head.entry.index, sha256: head.digest } : null,
+    unresolved: chain.filter(({ entry }) => entry.kind === 'intent' && !outcomes.has(entry.iteration)).map(({ entry }) => entry.iteration),
+    counts: {
+      records: chain.length,
+      stages,
+      objects: findings.sound.size,
+      bytes: findings.bytes,
+      episodes,
+      evaluations: findings.evaluations.size,
+    },
+  };
+}
+
+/** The run's manifest: canonical, and its recipe under its own digest. Returns that digest, or null when there is no readable manifest. */
+async function checkRun(store: ArtifactStore, runId: string, findings: Findings, roots: Link[], call: CallOptions): Promise<Sha256 | null> {
+  const key = runKey(runId);
+  const manifest = (await readCanonical(store, key, 'run manifest', findings.problems, call)) as RunManifest | null;
+  if (manifest === null) return null;
+  if (!isRef(manifest.recipe) || manifest.recipe.sha256 !== manifest.recipeSha256) {
+    const expected = 'a reference to the recipe and its digest';
+    findings.problems.push({ what: 'run manifest', key, expected, found: JSON.stringify(manifest).slice(0, 300) });
+    return null;
+  }
+  roots.push(...study(findings, key, manifest));
+  return manifest.recipeSha256;
+}
+
+/** Every record is canonical, in its place, follows the one before it, and comes in the order genesis, then intent and outcome of each iteration. */
+async function checkChain(
+  store: ArtifactStore,
+  runId: string,
+  recipe: Sha256 | null,
+  head: Sha256 | undefined,
+  findings: Findings,
+  roots: Link[],
+  call: CallOptions,
+): Promise<Read[]> {
+  const { problems } = findings;
+  const folder = recordsFolder(runId);
+  const chain: Read[] = [];
+  let next = 0;
+  for await (const { key } of store.list(folder, call)) {
+    const index = keyIndex(key);
+    if (!Number.isInteger(index) || key !== recordKey(runId, index)) {
+      problems.push({ what: 'record', key, expected: 'only numbered records', found: 'another name' });
+      continue;
+    }
+    if (index > next) {
+      const what = index - next === 1 ? `record ${next}` : `records ${next} to ${index - 1}`;
+      problems.push({ what, key: recordKey(runId, next), expected: 'a record, since later ones exist', found: 'it is missing' });
+    }
+    next = index + 1;
+    const bytes = await store.readBytes(key, call);
+    try {
+      chain.push({ key, entry: parseRecord(key, bytes ?? new Uint8Array()), digest: sha256(bytes ?? '') });
+    } catch (error) {
+      if (!(error instanceof RatchetError) || error.type !== 'Corrupt') throw error;
+      problems.push({ what: `record ${index}`, key, expected: 'the canonical JSON of a record', found: error.message });
+    }
+  }
+
+  chain.forEach(({ key, entry }, at) => {
+    const what = `record ${entry.index}`;
+    const before = chain[at - 1];
+    if (entry.index !== keyIndex(key)) problems.push({ what: 'place of a record', key, expected: `record ${keyIndex(key)}`, found: what });
+    if (before && keyIndex(key) === keyIndex(before.key) + 1 && entry.previous !== before.digest) {
+      const expected = `SHA-256 ${entry.previous}, which the record after it names`;
+      problems.push({ what: `record ${before.entry.index}`, key: before.key, expected, found: `SHA-256 ${before.digest}` });
+    }
+    if (before && keyIndex(key) !== keyIndex(before.key) + 1) return roots.push(...study(findings, key, entry)); // the gap is reported
+    const expected = successor(before?.entry);
+    const found = `${entry.kind} of iteration ${entry.iteration}`;
+    if (!expected.includes(found)) problems.push({ what: `order of ${what}`, key, expected: expected.join(' or '), found });
+    roots.push(...study(findings, key, entry));
+  });
+
+  const genesis = chain[0]?.entry.kind === 'genesis' ? (chain[0].entry.body as { recipe?: unknown }) : null;
+  if (genesis && recipe !== null && genesis.recipe !== undefined) {
+    const found = isRef(genesis.recipe) ? genesis.recipe.sha256 : digestJson(genesis.recipe);
+    if (found !== recipe) problems.push({ what: 'recipe of the genesis', key: chain[0]?.key ?? '', expected: recipe, found });
+  }
+  const last = chain.at(-1);
+  if (head !== undefined && last?.digest !== head) {
+    problems.push({ what: 'head', key: last?.key ?? recordKey(runId, 0), expected: head, found: last?.digest ?? 'no records' });
+  }
+  return chain;
+}
+
+function keyIndex(key: string): number {
+  return Number(key.slice(key.lastIndexOf('/') + 1, -'.json'.length));
+}
+
+/** What may follow: an outcome belongs to the intent just before it, and iterations are counted up by one. */
+function successor(before: RecordEntry | undefined): string[] {
+  if (!before) return ['genesis of iteration 0'];
+  if (before.kind === 'intent') return [`outcome of iteration ${before.iteration}`];
+  return [`intent of iteration ${before.kind === 'genesis' ? before.iteration : before.iteration + 1}`];
+}
+
+/** Every stage manifest is what its name and the chain say, and whatever an outcome refers to was given by a stage or by genesis. Returns their number. */
+async function checkStages(
+  store: ArtifactStore,
+  runId: string,
+  chain: Read[],
+  findings: Findings,
+  roots: Link[],
+  call: CallOptions,
+): Promise<number> {
+  const { problems } = findings;
+  const folder = stagesFolder(runId);
+  const given = new Set<string>();
+  const digests = new Map<string, Sha256>();
+  const keys: string[] = [];
+  for await (const { key } of store.list(folder, call)) keys.push(key);
+  const manifests = new Map<string, StageManifest>();
+  await forEachBounded(keys, MANIFESTS_AT_ONCE, async (key) => {
+    const manifest = (await readCanonical(store, key, 'stage manifest', problems, call)) as StageManifest | null;
+    if (manifest !== null) manifests.set(key, manifest);
+  });
+  for (const key of keys) {
+    const manifest = manifests.get(key);
+    if (!manifest) continue;
+    const name = key.slice(folder.length, -'.json'.length);
+    digests.set(name, digestJson(manifest));
+    const intent = stageIntent(manifest.stage, manifest.input);
+    if (intent !== name) problems.push({ what: 'name of a stage manifest', key, expected: intent, found: name });
+    roots.push(...study(findings, key, manifest));
+    for (const { sha256: digest } of refsOf(manifest.output)) given.add(digest);
+  }
+  for (const { key, entry } of chain) {
+    if (entry.kind !== 'outcome') {
+      if (entry.kind === 'genesis') for (const { sha256: digest } of refsOf(entry.body)) given.add(digest);
+      continue;
+    }
+    for (const [intent, digest] of await stagesOf(store, entry, call)) {
+      const found = digests.get(intent) ?? 'it is missing';
+      const manifest = `${folder}${intent}.json`;
+      if (found !== digest) problems.push({ what: 'stage manifest', key: manifest, expected: `SHA-256 ${digest}, as in ${key}`, found });
+    }
+    const stray = refsOf(entry.body).find(({ sha256: digest }) => !given.has(digest));
+    if (stray) problems.push({ what: 'origin of an object', key, expected: `a committed stage that gave ${stray.key}`, found: 'none did' });
+  }
+  return digests.size;
+}
+
+/** A damaged or missing index is reported by the walk over the objects, as every object is. */
+async function stagesOf(store: ArtifactStore, entry: RecordEntry, call: CallOptions): Promise<[string, unknown][]> {
+  if (!isRef(entry.stages)) return [];
+  try {
+    return Object.entries(await store.getJson<object>(entry.stages, call));
+  } catch (error) {
+    if (error instanceof RatchetError && error.type === 'Corrupt') return [];
+    throw error;
+  }
+}
+
+/** Attestations speak of records that exist. They are notes, so their absence is no problem. */
+async function checkAttestations(
+  store: ArtifactStore,
+  runId: string,
+  chain: Read[],
+  problems: Problem[],
+  call: CallOptions,
+): Promise<void> {
+  for await (const { key } of store.list(attestationsFolder(runId), call)) {
+    const attestation = (await readCanonical(store, key, 'attestation', problems, call)) as Attestation | null;
+    if (attestation === null) continue;
+    const expected = attestation.record?.sha256;
+    const place = recordKey(runId, attestation.record?.index ?? 0);
+    const found = chain.find((record) => record.key === place)?.digest ?? 'it is missing';
+    if (found !== expected) problems.push({ what: 'attested record', key: place, expected: `SHA-256 ${expected}, as in ${key}`, found });
+  }
+}
+
+/** Each iteration starts from the policy that the one before ended with, and its rollouts are those of that policy. */
+function checkLineage(chain: Read[], findings: Findings): void {
+  const { problems, sets } = findings;
+  let policy: Sha256 | null = null;
+  let from: Sha256 | null = null;
+  for (const { key, entry } of chain) {
+    const body = entry.body as Record<string, unknown>;
+    if (entry.kind === 'intent') {
+      from = isModel(body['from']) ? body['from'].sha256 : null;
+      if (policy !== null && from !== null && from !== policy) {
+        problems.push({ what: 'policy that the iteration starts from', key, expected: policy, found: from });
+      }
+    }
+    if (entry.kind === 'outcome') {
+      if (isModel(body['policy'])) policy = body['policy'].sha256;
+      const rollouts = isObject(body['rollouts']) && isRef(body['rollouts']['set']) ? sets.get(body['rollouts']['set'].sha256) : undefined;
+      if (rollouts && from !== null && rollouts.policy !== from) {
+        problems.push({ what: 'policy of the rollouts', key, expected: from, found: rollouts.policy });
+      }
+    }
+  }
+}
+
+/** The digests of what genesis calls panels. */
+function panelsOf(chain: Read[]): Set<string> {
+  const genesis = chain[0]?.entry;
+  const panels = genesis?.kind === 'genesis' ? (genesis.body as { panels?: unknown }).panels : null;
+  return new Set([...refsOf(panels).map(({ sha256: digest }) => digest), ...digestsIn(panels)]);
+}
+
+function digestsIn(panels: unknown): string[] {
+  return isObject(panels) ? Object.values(panels).filter(isDigest) : [];
+}
+
+function refsOf(value: unknown): { key: string; sha256: Sha256 }[] {
+  const refs: { key: string; sha256: Sha256 }[] = [];
+  walk(value, (found) => {
+    if (isRef(found)) refs.push(found);
+  });
+  return refs;
+}
+
+/** A manifest that must be canonical JSON; null after reporting why it is not. */
+async function readCanonical(
+  store: ArtifactStore,
+  key: string,
+  what: string,
+  problems: Problem[],
+  call: CallOptions,
+): Promise<object | null> {
+  const bytes = await store.readBytes(key, call);
+  const expected = 'canonical JSON (RFC 8785)';
+  if (!bytes) {
+    problems.push({ what, key, expected, found: 'it is missing' });
+    return null;
+  }
+  try {
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    const value: unknown = JSON.parse(text);
+    if (isObject(value) && canonicalJson(value) === text) return value;
+  } catch (error) {
+    if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
+    problems.push({ what, key, expected, found: error.message });
+    return null;
+  }
+  problems.push({ what, key, expected, found: `${bytes.length} bytes of another form` });
+  return null;
+}
