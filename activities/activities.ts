@@ -57,12 +57,16 @@ export function createRecordActivities(store: ArtifactStore): { appendRecord: (c
   return {
     appendRecord: async (call) => {
       const context = Context.current();
-      const earlier = earlierFailures(context);
+      const told: StageHeartbeat = { progress: null, checkpoint: null, failures: earlierFailures(context) };
+      // The store bounds its own patience with a server that is away, and this activity only waits for it.
+      const timer = setInterval(() => context.heartbeat(told), HEARTBEAT_INTERVAL_MS);
       try {
         checkCall('appendRecord', call);
         return await appendRecord(store, call.scope, call.input, { signal: context.cancellationSignal });
       } catch (error) {
-        throw failed(context, error, { progress: null, checkpoint: null, failures: earlier });
+        throw failed(context, error, told);
+      } finally {
+        clearInterval(timer);
       }
     },
   };
@@ -138,7 +142,7 @@ function earlierFailures(context: Context): FailureCounts {
 
 function checkCall(name: string, call: StageCall): void {
   const given = typeof call === 'object' && call !== null && typeof call.scope === 'string' && call.input !== undefined;
-  if (!given) throw badInput(`argument of activity ${name}`, call, '{ scope: the run id, input: the input of the stage }');
+  if (!given) throw badInput(`argument of activity ${name}`, call, '{ scope: the run id, input: what the stage is given }');
   checkPayload(`input of stage ${name}`, call.input);
 }
 

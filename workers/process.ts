@@ -1,5 +1,5 @@
 /**
- * The life of a worker process: started with its roles, drained on SIGTERM, SIGINT or when its supervisor is gone, ended with an exit code. Exit codes:
+ * The life of a worker process: started with its roles, drained on SIGTERM, SIGINT, SIGHUP or when its supervisor is gone, ended with an exit code. Exit codes:
  * 0 drained, 1 failed, 2 bad input, 3 Temporal or the store is unavailable.
  */
 import { fileURLToPath } from 'node:url';
@@ -33,8 +33,7 @@ export async function runWorkerProcess(roles: readonly Queue[], code: WorkerCode
       asked = true;
       drain?.();
     };
-    process.on('SIGTERM', onSignal);
-    process.on('SIGINT', onSignal);
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, onSignal);
     // Whoever started this process to watch over it is gone: nobody would restart or stop it any more.
     process.on('disconnect', () => {
       asked = true;

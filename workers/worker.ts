@@ -26,6 +26,11 @@ const CONNECT_PAUSE_MS = 500;
 const FORCE_MARGIN_MS = 6_000;
 /** Heartbeats reach the server, and cancellations come back, at least this often; without it the SDK waits for 80 % of the heartbeat timeout. */
 const HEARTBEAT_THROTTLE_MS = 1_000;
+/**
+ * A workflow is first offered to the worker that has it in memory. One that lives takes it within milliseconds; when it was killed, this is how long every
+ * workflow that it held stands still. Too short only costs a replay.
+ */
+const STICKY_BOUND_MS = 3_000;
 
 /** What the worker runs. */
 export interface WorkerCode {
@@ -82,6 +87,7 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
           ...(role === 'loop' && createRecordActivities(store)),
         },
         ...(role === 'loop' && bundle && { workflowBundle: { codePath: bundle.codePath } }),
+        stickyQueueScheduleToStartTimeout: STICKY_BOUND_MS,
         // One stage call per compute child. The SDK reserves a slot before it asks for work, so nothing is taken that would have to wait here.
         maxConcurrentActivityTaskExecutions: slots,
         maxHeartbeatThrottleInterval: HEARTBEAT_THROTTLE_MS,
