@@ -1,0 +1,82 @@
+/** What the workflow code is bundled from, which queue a stage goes to, and how a worker process is configured. Needs no server. */
+import assert from 'node:assert/strict';
+import { DefaultLogger } from '@temporalio/worker';
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { stages } from '../../activities/stages/registry.ts';
+import { workflowBundle } from '../../workers/bundle.ts';
+import { workerConfig } from '../../workers/config.ts';
+import { RATCHET_CODE } from '../../workers/process.ts';
+import { STAGE_QUEUES } from '../../workflows/stage-proxies.ts';
+import { siblingQueue, taskQueue } from '../../workflows/task-queues.ts';
+
+const directory = await mkdtemp(join(tmpdir(), 'ratchet-bundle-'));
+after(() => rm(directory, { recursive: true }));
+
+describe('workflow bundle', { timeout: 60_000 }, () => {
+  test('the workflows bundle without a complaint, hold no Node module or native code, and are cached by their sources', async () => {
+    const complaints: string[] = [];
+    const logger = new DefaultLogger('WARN', ({ message }) => complaints.push(message));
+    const built = await workflowBundle(RATCHET_CODE.workflowsPath, directory, logger);
+    assert.deepEqual(complaints, []);
+    const code = await readFile(built.codePath, 'utf8');
+    assert.match(code, /improvementLoop/);
+    assert.doesNotMatch(code, /onnxruntime|client-s3/);
+    const { mtimeMs } = await stat(built.codePath);
+    assert.deepEqual(await workflowBundle(RATCHET_CODE.workflowsPath, directory, logger), built);
+    assert.equal((await stat(built.codePath)).mtimeMs, mtimeMs, 'not written again');
+    const other = await workflowBundle(join(import.meta.dirname, 'fixtures', 'workflows.ts'), directory, logger);
+    assert.notEqual(other.digest, built.digest);
+  });
+});
+
+describe('queues', () => {
+  test('the queue that the workflow sends a stage to is the one that the registry names', () => {
+    const registered = Object.fromEntries(Object.entries(stages).map(([name, { queue }]) => [name, queue]));
+    assert.deepEqual({ ...STAGE_QUEUES }, registered);
+  });
+
+  test('a run finds the queues of its own fleet, whatever the fleet is called', () => {
+    for (const fleet of ['ratchet', 'team-a', 'a.b_c-1']) {
+      assert.equal(siblingQueue(taskQueue('loop', fleet), 'gpu'), taskQueue('gpu', fleet));
+    }
+    assert.equal(taskQueue('gpu'), 'ratchet-gpu');
+  });
+});
+
+describe('worker configuration', () => {
+  test('the gpu role has one slot with every lane, the cpu role as many slots as asked for with one lane each', () => {
+    const { queues, fleet } = workerConfig(['loop', 'cpu', 'gpu'], {
+      RATCHET_CPU_SLOTS: '7',
+      RATCHET_LANES: '5',
+      RATCHET_MEMORY_MB: '300',
+    });
+    const memoryBytes = 300 * 2 ** 20;
+    assert.deepEqual(queues, {
+      loop: { slots: 1, lanes: 1, memoryBytes },
+      cpu: { slots: 7, lanes: 1, memoryBytes },
+      gpu: { slots: 1, lanes: 5, memoryBytes },
+    });
+    assert.equal(fleet, 'ratchet');
+  });
+
+  test('wrong values are refused, naming the variable', () => {
+    const wrong: Record<string, string>[] = [
+      { RATCHET_CPU_SLOTS: '0' },
+      { RATCHET_LANES: '1.5' },
+      { RATCHET_MEMORY_MB: '64' },
+      { RATCHET_STALL_BOUND_MS: '-1' },
+      { RATCHET_STOP_BOUND_MS: 'soon' },
+      { RATCHET_FLEET: 'a b' },
+      { RATCHET_LOG_LEVEL: 'LOUD' },
+    ];
+    for (const env of wrong) {
+      const name = Object.keys(env)[0]!;
+      assert.throws(() => workerConfig(['cpu'], env), { type: 'BadInput', message: new RegExp(`^${name}: `) });
+    }
+    assert.throws(() => workerConfig([], {}), { type: 'BadInput' });
+    assert.throws(() => workerConfig(['cpu', 'cpu'], {}), { type: 'BadInput' });
+  });
+});
