@@ -7,6 +7,7 @@
  * - A condition is a conjunction, `openable(r) & inside(o:object, r)`. A variable not bound yet carries its type and ranges over all entities of it.
  */
 import { RatchetError } from '../../core/errors.ts';
+import { atomNumber } from './ground.ts';
 import type { Grounding } from './ground.ts';
 
 /** The texts of a domain. */
@@ -19,8 +20,9 @@ export interface GrammarText {
 
 interface ConditionAtom {
   predicate: string;
-  /** Slot of each argument, and the type it ranges over where it is not bound. */
-  arguments: { slot: number; type: string | null }[];
+  slots: number[];
+  /** The type that each argument ranges over where it is not bound. */
+  types: (string | undefined)[];
 }
 type Piece = string | { slot: number; property: 'name' | 'indefinite' | 'definite' };
 type Part =
@@ -69,11 +71,6 @@ export class Grammar {
 
   feedback(operator: string, texts: Texts, state: Uint8Array, slots: Slots): string {
     return this.#expand(this.#of(this.#feedback, operator), texts, state, slots);
-  }
-
-  /** The text of a rule with nothing bound. */
-  rule(name: string, texts: Texts, state: Uint8Array): string {
-    return this.#rule(name, texts, state, this.unbound());
   }
 
   #of(templates: Map<string, Template>, operator: string): Template {
@@ -138,13 +135,12 @@ export class Grammar {
     return text.split('&').map((part) => {
       const atom = ATOM.exec(part.trim());
       if (atom === null) throw new RatchetError('BadInput', `grammar: the condition "${part.trim()}" cannot be read`);
-      const args = (atom[2] as string).trim() === '' ? [] : (atom[2] as string).split(',');
+      const args = (atom[2] as string).split(',').map((arg) => arg.split(':').map((word) => word.trim()));
+      const named = args.filter(([variable]) => variable !== '');
       return {
         predicate: (atom[1] as string).toLowerCase(),
-        arguments: args.map((arg) => {
-          const [variable, type] = arg.split(':').map((word) => word.trim());
-          return { slot: this.slot(variable as string), type: type ?? null };
-        }),
+        slots: named.map(([variable]) => this.slot(variable as string)),
+        types: named.map(([, type]) => type),
       };
     });
   }
@@ -184,22 +180,18 @@ function match(
   const atom = atoms[from];
   if (atom === undefined) return visit();
   const { grounding } = texts;
-  const free = atom.arguments.find((a) => (slots[a.slot] as number) < 0);
-  if (free !== undefined) {
-    if (free.type === null) throw new RatchetError('BadInput', `grammar: a variable of ${atom.predicate} is neither bound nor typed`);
-    for (const entity of grounding.members(free.type)) {
-      slots[free.slot] = entity;
-      const done = match(atoms, from, texts, state, slots, visit);
-      if (done) return (slots[free.slot] = -1) < 0;
+  for (const [i, slot] of atom.slots.entries()) {
+    if ((slots[slot] as number) >= 0) continue;
+    const type = atom.types[i];
+    if (type === undefined) throw new RatchetError('BadInput', `grammar: a variable of ${atom.predicate} is neither bound nor typed`);
+    let done = false;
+    for (const entity of grounding.members(type)) {
+      slots[slot] = entity;
+      if ((done = match(atoms, from, texts, state, slots, visit))) break;
     }
-    slots[free.slot] = -1;
-    return false;
+    slots[slot] = -1;
+    return done;
   }
-  const number = grounding.atom(
-    atom.predicate,
-    atom.arguments.map((a) => slots[a.slot] as number),
-  );
-  if (number < 0) return false;
-  const value = number < grounding.fluents ? state[number] : grounding.initial[number];
-  return value === 1 && match(atoms, from + 1, texts, state, slots, visit);
+  const holds = grounding.isTrue(atomNumber(grounding.table(atom.predicate), slots, atom.slots), state);
+  return holds && match(atoms, from + 1, texts, state, slots, visit);
 }

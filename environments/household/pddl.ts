@@ -157,7 +157,7 @@ export function readDomain(text: string): Domain {
     else if (head !== ':requirements') refuse(`section "${head}" is not known`);
   }
   // A parent that is named but never declared is a type of its own, as in Fast Downward.
-  for (const parent of [...domain.types.values()]) if (parent !== null && !domain.types.has(parent)) domain.types.set(parent, 'object');
+  for (const parent of domain.types.values()) if (parent !== null && !domain.types.has(parent)) domain.types.set(parent, 'object');
   check(domain);
   return domain;
 }

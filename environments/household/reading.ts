@@ -42,7 +42,7 @@ export function readObservation(observation: string): Reading {
     if (found !== null) return { event, thing: found[1] as string, ...(found[2] === undefined ? {} : { place: found[2] }), closed: false };
   }
   const listed = LISTED.exec(observation);
-  const reading: Reading = { event: 'other', closed: / is closed\.$/.test(observation) };
+  const reading: Reading = { event: 'other', closed: observation.endsWith(' is closed.') };
   if (listed !== null) reading.seen = entitiesIn((listed[1] ?? listed[2]) as string);
   for (const [event, pattern] of [
     ['arrive', ARRIVE],

@@ -5,20 +5,15 @@ import { householdCodec } from './codec.ts';
 import { Demonstrator } from './demonstrator.ts';
 import { DOMAIN_TEXT, GRAMMAR_TEXT } from './domain.ts';
 import { FAMILIES, FAMILY_RULES, goalFormula } from './families.ts';
-import { Game } from './game.ts';
-import type { Rules } from './game.ts';
+import { Game, Rules } from './game.ts';
 import { digestOf, homeOf, kindOf, parseTaskId, taskId } from './generator.ts';
 import type { Home } from './generator.ts';
-import { Grammar } from './grammar.ts';
-import { changingPredicates } from './ground.ts';
 import type { Problem } from './ground.ts';
 import { HouseholdEnvironment, TURN_CAP } from './household-environment.ts';
 import { OBJECT_KINDS, RECEPTACLE_KINDS } from './kinds.ts';
-import { readDomain } from './pddl.ts';
 import { SearchAgent } from './search-agent.ts';
 
-const domain = readDomain(DOMAIN_TEXT);
-const rules: Rules = { domain, changing: changingPredicates(domain), grammar: new Grammar(GRAMMAR_TEXT) };
+const rules = new Rules(DOMAIN_TEXT, GRAMMAR_TEXT);
 
 const ROOM = 'room_1';
 const idOf = (name: string): string => name.replace(' ', '_');
