@@ -86,7 +86,7 @@ export async function makeHome(home: string): Promise<void> {
   await mkdir(paths.root, { recursive: true, mode: OWNER_ONLY_DIRECTORY });
   // An older or a hand-made directory may be open to others.
   await chmod(paths.root, OWNER_ONLY_DIRECTORY);
-  for (const part of ['temporal', 's3', 's3/data', 'logs'])
+  for (const part of ['temporal', 's3', 's3/data', 's3/sidecar', 'logs'])
     await mkdir(join(paths.root, part), { recursive: true, mode: OWNER_ONLY_DIRECTORY });
 }
 

@@ -2,23 +2,18 @@
  * A lock between processes, for short work on files that several `ratchet` processes share. It is released by the death of its holder.
  * It refuses to break the lock of a living holder: whoever waits too long gets an error that names the holder.
  *
- * Each holding is a numbered file, made by an exclusive link, so that a stale one never has to be removed before it is replaced: whoever finds the
- * newest number released or its holder dead may try to make the next one, and only one succeeds.
+ * Each holding is a numbered symbolic link whose target names the holder: made exclusively and whole in one step, even on a full disk. A stale one
+ * never has to be removed before it is replaced: whoever finds the newest number released or its holder dead may try to make the next one, and only one succeeds.
  */
-import { randomBytes } from 'node:crypto';
-import { link, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { RatchetError } from '../core/errors.ts';
 import { isAlive, thisProcess } from './processes.ts';
 import type { ProcessIdentity } from './processes.ts';
 
-/** What a holding says while it is held; `released` afterwards. */
-interface Holding {
-  holder: ProcessIdentity;
-  token: string;
-  released: boolean;
-}
+/** The target of a released holding. */
+const RELEASED = 'released';
 
 export interface LockOptions {
   /** How long a living holder is waited for, in milliseconds. */
@@ -34,46 +29,36 @@ const KEPT_NUMBERS = 8;
 /** Runs `work` while no other process holds the lock of this directory. Throws Unavailable when a living holder keeps it past `boundMs`. */
 export async function withLock<T>(directory: string, options: LockOptions, work: () => Promise<T>): Promise<T> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  const mine: Holding = { holder: await thisProcess(), token: randomBytes(12).toString('hex'), released: false };
-  const number = await acquire(directory, mine, options);
+  const number = await acquire(directory, options);
   try {
     return await work();
   } finally {
-    await release(directory, number, mine);
+    await release(directory, number);
   }
 }
 
-async function acquire(directory: string, mine: Holding, { boundMs, onWait }: LockOptions): Promise<number> {
+async function acquire(directory: string, { boundMs, onWait }: LockOptions): Promise<number> {
+  const me = await thisProcess();
   const deadline = performance.now() + boundMs;
-  const draft = join(directory, `draft-${mine.token}`);
-  await writeFile(draft, JSON.stringify(mine), { mode: 0o600 });
-  try {
-    for (let waited = false; ;) {
-      const newest = await newestNumber(directory);
-      const current = newest === 0 ? null : await readHolding(directory, newest);
-      if (!current || current.released || !(await isAlive(current.holder))) {
-        if (await tryLink(draft, numbered(directory, newest + 1))) {
-          // A contender that was slower than several whole holdings may have remade a number that was cleaned up: the newest one counts.
-          if ((await newestNumber(directory)) === newest + 1) {
-            await forget(directory, newest + 1 - KEPT_NUMBERS);
-            return newest + 1;
-          }
-          await rm(numbered(directory, newest + 1), { force: true });
-        }
-        continue;
+  for (let waited = false; ;) {
+    const newest = await newestNumber(directory);
+    const holder = newest === 0 ? null : await holderOf(directory, newest);
+    if (holder === null || !(await isAlive(holder))) {
+      if (!(await tryHold(directory, newest + 1, me))) continue;
+      // A contender that was slower than several whole holdings may have remade a number that was cleaned up: the newest one counts.
+      if ((await newestNumber(directory)) === newest + 1) {
+        await forget(directory, newest + 1 - KEPT_NUMBERS);
+        return newest + 1;
       }
-      if (!waited) onWait?.(current.holder);
-      waited = true;
-      if (performance.now() >= deadline) {
-        throw new RatchetError(
-          'Unavailable',
-          `${directory} is locked by process ${current.holder.pid}, which has not finished within ${boundMs} ms`,
-        );
-      }
-      await delay(POLL_MS);
+      await rm(numbered(directory, newest + 1), { force: true });
+      continue;
     }
-  } finally {
-    await rm(draft, { force: true });
+    if (!waited) onWait?.(holder);
+    waited = true;
+    if (performance.now() >= deadline) {
+      throw new RatchetError('Unavailable', `${directory} is locked by process ${holder.pid}, which has not finished within ${boundMs} ms`);
+    }
+    await delay(POLL_MS);
   }
 }
 
@@ -90,19 +75,20 @@ async function newestNumber(directory: string): Promise<number> {
   return newest;
 }
 
-async function readHolding(directory: string, number: number): Promise<Holding | null> {
+/** null where it was released or a newer one exists. */
+async function holderOf(directory: string, number: number): Promise<ProcessIdentity | null> {
   try {
-    return JSON.parse(await readFile(numbered(directory, number), 'utf8')) as Holding;
+    const [pid, startedAt] = (await readlink(numbered(directory, number))).split('@');
+    return pid === RELEASED || startedAt === undefined ? null : { pid: Number(pid), startedAt };
   } catch (error) {
-    // Gone: a newer one exists. Unreadable: written by a machine that lost power before the bytes reached the disk; its holder died with it.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || error instanceof SyntaxError) return null;
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;
   }
 }
 
-async function tryLink(from: string, to: string): Promise<boolean> {
+async function tryHold(directory: string, number: number, { pid, startedAt }: ProcessIdentity): Promise<boolean> {
   try {
-    await link(from, to);
+    await symlink(`${pid}@${startedAt}`, numbered(directory, number));
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
@@ -110,13 +96,14 @@ async function tryLink(from: string, to: string): Promise<boolean> {
   }
 }
 
-async function release(directory: string, number: number, mine: Holding): Promise<void> {
-  const draft = join(directory, `draft-${mine.token}`);
+async function release(directory: string, number: number): Promise<void> {
+  const draft = join(directory, `release-${number}`);
   try {
-    await writeFile(draft, JSON.stringify({ ...mine, released: true }), { mode: 0o600 });
+    await rm(draft, { force: true });
+    await symlink(RELEASED, draft);
     await rename(draft, numbered(directory, number));
   } catch {
-    // A full disk must not keep everybody out until this process ends: without the file the number is free again.
+    // A full disk must not keep everybody out until this process ends: without the link the number is free again.
     await rm(draft, { force: true });
     await rm(numbered(directory, number), { force: true });
   }

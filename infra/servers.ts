@@ -111,7 +111,7 @@ export async function ensureServers({ home: directory, onProgress, env = process
         },
         blocked: async () => {
           const free = await freeBytes(home);
-          return free < FULL_DISK_BYTES ? `disk full: ${free} bytes free in ${home}, ${FULL_DISK_BYTES} needed` : null;
+          return free < FULL_DISK_BYTES ? diskFull(home, free) : null;
         },
       }),
     );
@@ -129,7 +129,7 @@ export async function ensureServers({ home: directory, onProgress, env = process
       left = true;
       await supervisor.stop({ leave: true });
       await writing;
-      await leaveHome(home, me, stopUnused);
+      await leaveHome(home, me, stopUnused, onProgress);
     };
     return {
       endpoints,
@@ -142,7 +142,7 @@ export async function ensureServers({ home: directory, onProgress, env = process
     };
   } catch (error) {
     await supervisor.stop({ leave: true });
-    await leaveHome(home, me, true);
+    await leaveHome(home, me, true, onProgress);
     throw error;
   }
 }
@@ -164,23 +164,30 @@ export async function stopServers(home: string): Promise<void> {
 /** What each server is doing and why, from the record, the processes and the disk. */
 export async function serversStatus(home: string, env: Environment = process.env): Promise<ServersStatus> {
   const record = await readHome(home);
+  const free = existsSync(homePaths(home).root) ? await freeBytes(homePaths(home).root) : null;
+  const full = free !== null && free < FULL_DISK_BYTES;
+  const watched = (await Promise.all((record?.users ?? []).map((user) => isAlive(user)))).some(Boolean);
   const of = async (name: ServerName, isNamed: boolean): Promise<ServerStatus> => {
     const known = record?.[name];
-    if (isNamed) return { state: 'external', reason: null, pid: null, restarts: 0 };
-    if (!known) return { state: 'absent', reason: null, pid: null, restarts: 0 };
-    const alive = await isAlive(known.process);
-    const { restarts, reason } = known;
-    if (alive || known.state === 'stopped') return { state: known.state, reason, pid: alive ? known.process!.pid : null, restarts };
-    const watched = (await Promise.all(record.users.map((user) => isAlive(user)))).some(Boolean);
-    const state = watched || known.state === 'failed' ? (known.state === 'running' ? 'restarting' : known.state) : 'down';
-    return { state, reason, pid: null, restarts };
+    if (isNamed || !known) return { state: isNamed ? 'external' : 'absent', reason: null, pid: null, restarts: 0 };
+    const { state, reason, restarts } = known;
+    if (await isAlive(known.process)) return { state, reason, pid: known.process!.pid, restarts };
+    const dead = { pid: null, restarts };
+    if (state === 'stopped' || state === 'failed') return { state, reason, ...dead };
+    if (!watched) return { state: 'down', reason, ...dead };
+    // On a full disk the supervisor cannot write down that it waits.
+    if (full) return { state: 'waiting', reason: diskFull(home, free), ...dead };
+    return { state: state === 'running' ? 'restarting' : state, reason, ...dead };
   };
-  const free = existsSync(homePaths(home).root) ? await freeBytes(homePaths(home).root) : null;
   return {
     temporal: await of('temporal', temporalFromEnvironment(env) !== null),
     s3: await of('s3', s3FromEnvironment(env) !== null),
-    disk: free === null ? null : { freeBytes: free, full: free < FULL_DISK_BYTES },
+    disk: free === null ? null : { freeBytes: free, full },
   };
+}
+
+function diskFull(home: string, free: number): string {
+  return `disk full: ${free} bytes free in ${home}, ${FULL_DISK_BYTES} needed`;
 }
 
 /** Makes this process a user of the home. Returns the servers that run already. */
@@ -200,13 +207,19 @@ async function enter(record: HomeRecord, me: HomeRecord['users'][number], bucket
   return running;
 }
 
-async function leaveHome(home: string, me: HomeRecord['users'][number], stopUnused: boolean): Promise<void> {
-  await changeHome(home, async (record) => {
-    const others = record.users.filter((user) => user.token !== me.token);
-    const alive = await Promise.all(others.map((user) => isAlive(user)));
-    record.users = others.filter((_, i) => alive[i]);
-    if (stopUnused && record.users.length === 0) await endAll(home, record);
-  });
+async function leaveHome(home: string, me: HomeRecord['users'][number], stopUnused: boolean, onProgress: OnProgress): Promise<void> {
+  try {
+    await changeHome(home, async (record) => {
+      const others = record.users.filter((user) => user.token !== me.token);
+      const alive = await Promise.all(others.map((user) => isAlive(user)));
+      record.users = others.filter((_, i) => alive[i]);
+      if (stopUnused && record.users.length === 0) await endAll(home, record);
+    });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+    // What was to be done is done; the next to read the record finds dead processes in it, as after a crash.
+    onProgress({ step: 'stop', detail: `cannot be recorded: ${(error as Error).message}` });
+  }
 }
 
 async function endAll(home: string, record: HomeRecord): Promise<void> {

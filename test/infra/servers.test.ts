@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { GetObjectCommand, ListObjectsV2Command, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { Client, Connection } from '@temporalio/client';
 import { diagnose } from '../../infra/doctor.ts';
-import { homePaths, readHome } from '../../infra/home.ts';
+import { homePaths, makeHome, readHome } from '../../infra/home.ts';
 import type { HomeRecord } from '../../infra/home.ts';
 import { LOOPBACK } from '../../infra/ports.ts';
 import { identify, processesWithArguments } from '../../infra/processes.ts';
@@ -286,6 +286,24 @@ test('a restart waits for a port that lingers; a home at rest moves when its por
   } finally {
     await moved.stop();
     thief.close();
+  }
+});
+
+test('where the file system keeps no extended attributes, metadata goes beside the objects, from the first object on', async () => {
+  const home = newHome();
+  await makeHome(home);
+  // What the S3 server says before it ends on such a file system.
+  writeFileSync(homePaths(home).log('s3'), 'failed to init posix: xattrs are not supported on this filesystem\n');
+  const servers = await ensureServers({ home, ...quiet });
+  try {
+    await putText(servers.endpoints, 'a', 'b');
+    assert.ok(filesBelow(homePaths(home).s3Sidecar).length > 0);
+    writeFileSync(homePaths(home).log('s3'), '');
+    await killAndWait(servers, 's3');
+    assert.equal(await getText(servers.endpoints, 'a'), 'b');
+    assert.equal(recordOf(home).s3!.sidecar, true);
+  } finally {
+    await servers.stop();
   }
 });
 
