@@ -6,10 +6,13 @@ import { atomNumber, holds } from './ground.ts';
 import type { AtomTable, Condition, Grounding, GroundEffect } from './ground.ts';
 import type { Domain, Formula, Operator } from './pddl.ts';
 
-export interface GroundAction {
+/** An operator with its arguments. */
+export interface Action {
   operator: Operator;
   /** Entity numbers, one per parameter of the operator. */
   arguments: Int32Array;
+  /** What is typed to take it. */
+  command: string;
   condition: Condition;
   /** Effects that make atoms false come first. */
   effects: GroundEffect[];
@@ -47,20 +50,20 @@ function outright(f: Formula, numberOf: ReadonlyMap<string, number>): Need[] {
   return parameters.every((parameter) => parameter !== undefined) ? [{ predicate: f.predicate, parameters }] : [];
 }
 
-/** The actions of one game. `Extra` is what the game adds to each when it is first met. */
-export class ActionFinder<Extra> {
+/** The actions of one game. */
+export class ActionFinder {
   readonly #grounding: Grounding;
-  readonly #extend: (action: GroundAction) => Extra;
+  readonly #commandOf: (operator: Operator, values: Int32Array) => string;
   readonly #searches: {
     plan: OperatorPlan;
     candidates: (readonly number[])[];
     needs: { table: AtomTable; parameters: number[] }[][];
-    met: Map<number, GroundAction & Extra>;
+    met: Map<number, Action>;
   }[];
 
-  constructor(grounding: Grounding, plans: readonly OperatorPlan[], extend: (action: GroundAction) => Extra) {
+  constructor(grounding: Grounding, plans: readonly OperatorPlan[], commandOf: (operator: Operator, values: Int32Array) => string) {
     this.#grounding = grounding;
-    this.#extend = extend;
+    this.#commandOf = commandOf;
     this.#searches = plans.map((plan) => ({
       plan,
       candidates: plan.order.map((parameter) => grounding.members(plan.operator.parameters[parameter]?.type as string)),
@@ -70,8 +73,8 @@ export class ActionFinder<Extra> {
   }
 
   /** Every action whose precondition holds, in the order of the operators. */
-  find(state: Uint8Array): (GroundAction & Extra)[] {
-    const found: (GroundAction & Extra)[] = [];
+  find(state: Uint8Array): Action[] {
+    const found: Action[] = [];
     const grounding = this.#grounding;
     for (const search of this.#searches) {
       const { order } = search.plan;
@@ -96,14 +99,14 @@ export class ActionFinder<Extra> {
     return found;
   }
 
-  #ground(operator: Operator, values: Int32Array): GroundAction & Extra {
+  #ground(operator: Operator, values: Int32Array): Action {
     const binding = new Map(operator.parameters.map((parameter, index) => [parameter.name, values[index] as number]));
-    const action: GroundAction = {
+    return {
       operator,
       arguments: values,
+      command: this.#commandOf(operator, values),
       condition: this.#grounding.condition(operator.precondition, binding),
       effects: operator.effects.map((effect) => this.#grounding.effect(effect, binding)).sort((a, b) => a.becomes - b.becomes),
     };
-    return { ...action, ...this.#extend(action) };
   }
 }

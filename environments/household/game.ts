@@ -4,13 +4,13 @@
  */
 import { RatchetError } from '../../core/errors.ts';
 import { ActionFinder, planOperators } from './actions.ts';
-import type { GroundAction, OperatorPlan } from './actions.ts';
+import type { Action, OperatorPlan } from './actions.ts';
 import { Grammar, Texts } from './grammar.ts';
 import type { GrammarText, Slots } from './grammar.ts';
 import { changingPredicates, Grounding, holds } from './ground.ts';
 import type { Condition, Problem } from './ground.ts';
 import { readDomain } from './pddl.ts';
-import type { Domain } from './pddl.ts';
+import type { Domain, Operator } from './pddl.ts';
 
 /** A domain with its words, ready to be played over many problems. */
 export class Rules {
@@ -31,10 +31,6 @@ export class Rules {
   }
 }
 
-export interface Action extends GroundAction {
-  command: string;
-}
-
 export class Game {
   readonly id: string;
   readonly instruction: string;
@@ -44,7 +40,7 @@ export class Game {
   readonly #rules: Rules;
   readonly #texts: Texts;
   readonly #goal: Condition;
-  readonly #actions: ActionFinder<{ command: string }>;
+  readonly #actions: ActionFinder;
 
   constructor(rules: Rules, id: string, problem: Problem, nameOf: (entityId: string) => string, instruction: string) {
     this.id = id;
@@ -54,9 +50,9 @@ export class Game {
     this.start = grounding.initial.slice(0, grounding.fluents);
     this.#goal = grounding.condition(problem.goal, new Map());
     const texts = (this.#texts = new Texts(grounding, grounding.ids.map(nameOf)));
-    this.#actions = new ActionFinder(grounding, rules.plans, (action) => ({
-      command: rules.grammar.command(action.operator.name, texts, this.#bound(action)),
-    }));
+    this.#actions = new ActionFinder(grounding, rules.plans, (operator, values) =>
+      rules.grammar.command(operator.name, texts, this.#bound(operator, values)),
+    );
     const look = this.applicable(this.start).find((action) => action.command === 'look');
     if (look === undefined) throw new RatchetError('BadInput', `game ${id}: one cannot look at the start`);
     const task = instruction.charAt(0).toLowerCase() + instruction.slice(1);
@@ -79,17 +75,17 @@ export class Game {
 
   /** What is said after the action; `state` is the one that it led to. */
   feedback(action: Action, state: Uint8Array): string {
-    return this.#rules.grammar.feedback(action.operator.name, this.#texts, state, this.#bound(action));
+    return this.#rules.grammar.feedback(action.operator.name, this.#texts, state, this.#bound(action.operator, action.arguments));
   }
 
   solved(state: Uint8Array): boolean {
     return holds(this.#goal, state);
   }
 
-  #bound(action: GroundAction): Slots {
+  #bound(operator: Operator, values: Int32Array): Slots {
     const slots = this.#rules.grammar.unbound();
-    const slotsOf = this.#rules.slotsOf.get(action.operator.name) as number[];
-    action.arguments.forEach((entity, index) => (slots[slotsOf[index] as number] = entity));
+    const slotsOf = this.#rules.slotsOf.get(operator.name) as number[];
+    for (let i = 0; i < values.length; i++) slots[slotsOf[i] as number] = values[i] as number;
     return slots;
   }
 }

@@ -30,6 +30,11 @@ export interface GroundEffect {
 /** Variable -> entity number. */
 export type Binding = ReadonlyMap<string, number>;
 
+const NONE: Binding = new Map();
+/** More arguments than any predicate of a planning domain for households has (ALFRED's have at most two). */
+const MOST_ARGUMENTS = 8;
+const IN_ORDER: readonly number[] = Array.from({ length: MOST_ARGUMENTS }, (_, i) => i);
+
 const TRUE: Condition = { all: true, literals: [], parts: [] };
 const FALSE: Condition = { all: false, literals: [], parts: [] };
 const isConstant = (c: Condition): boolean => c.literals.length === 0 && c.parts.length === 0;
@@ -80,6 +85,8 @@ export class Grounding {
   readonly #numberOf = new Map<string, number>();
   readonly #members = new Map<string, number[]>();
   readonly #tables = new Map<string, AtomTable>();
+  /** The arguments of the atom in hand: most atoms are asked for once, and an array for each would be most of the work. */
+  readonly #scratch = new Int32Array(MOST_ARGUMENTS);
 
   constructor(domain: Domain, changing: ReadonlySet<string>, problem: Problem) {
     this.ids = problem.entities.map((entity) => entity.id);
@@ -97,6 +104,8 @@ export class Grounding {
     const positionsOf = new Map<string, Int32Array>();
     let atoms = 0;
     const number = (predicate: (typeof predicates)[number]): void => {
+      if (predicate.parameters.length > MOST_ARGUMENTS)
+        throw new RatchetError('BadInput', `domain: predicate "${predicate.name}" has more than ${MOST_ARGUMENTS} parameters`);
       const positions = predicate.parameters.map(({ type }) => {
         let known = positionsOf.get(type);
         if (known === undefined) {
@@ -114,11 +123,8 @@ export class Grounding {
     predicates.filter((predicate) => !changing.has(predicate.name)).forEach(number);
     this.initial = new Uint8Array(atoms);
     for (const [predicate, ...ids] of problem.initial) {
-      const atom = atomNumber(
-        this.table(predicate as string),
-        ids.map((id) => this.entity(id)),
-        ids.map((_, i) => i),
-      );
+      const terms = ids.map((id) => ({ constant: id }));
+      const atom = this.#atom(predicate as string, terms, NONE);
       if (atom < 0) throw new RatchetError('BadInput', `problem: (${predicate} ${ids.join(' ')}) does not fit its declaration`);
       this.initial[atom] = 1;
     }
@@ -181,11 +187,8 @@ export class Grounding {
   }
 
   #atom(predicate: string, terms: readonly Term[], binding: Binding): number {
-    return atomNumber(
-      this.table(predicate),
-      terms.map((term) => this.#value(term, binding)),
-      terms.map((_, i) => i),
-    );
+    for (let i = 0; i < terms.length; i++) this.#scratch[i] = this.#value(terms[i] as Term, binding);
+    return atomNumber(this.table(predicate), this.#scratch, IN_ORDER);
   }
 
   #value(term: Term, binding: Binding): number {

@@ -2,7 +2,8 @@
 import { sha256 } from '../../core/digest.ts';
 import { badInput } from '../../core/errors.ts';
 import type { Environment, Snapshot } from '../environment.ts';
-import type { Action, Game } from './game.ts';
+import type { Action } from './actions.ts';
+import type { Game } from './game.ts';
 
 /** Most turns of an episode. Homes are smaller than ALFWorld's, which allows 50. */
 export const TURN_CAP = 30;

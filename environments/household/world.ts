@@ -45,8 +45,8 @@ export function openHome(id: string, home: Home): HouseholdEnvironment {
 const gameOf = (id: string, home: Home): Game =>
   new Game(rules, id, problemOf(home), nameOf, FAMILY_RULES[home.goal.family].instruction(home.goal));
 
-/** Ground games kept for the next opening of the same task: repeats and branches of a task come close together. About 200 KB each. */
-const KEPT_GAMES = 256;
+/** Ground games kept for the next opening of the same task: repeats and branches of a task come close together. More would outlive their use and burden the garbage collector. */
+const KEPT_GAMES = 64;
 const games = new Map<string, Game>();
 
 function gameOfTask(id: string): Game {
