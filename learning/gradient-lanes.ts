@@ -29,6 +29,8 @@ export class GradientLanes {
   readonly #config: LlamaConfig;
   readonly #objective: Objective;
   readonly #matrices = new Map<string, Float32Array>();
+  /** Sums of gradients, kept from step to step so that no step has to ask for as much memory as the model. */
+  readonly #sums = new Map<string, Float64Array>();
   #lanes: Lane[] = [];
 
   constructor(config: LlamaConfig, objective: Objective) {
@@ -56,9 +58,17 @@ export class GradientLanes {
     fold(this.#config, tensors, this.#matrices);
   }
 
-  /** The loss and the gradient of every tensor (by its Hugging Face name), summed over the micro-batches. `tensors` are the weights last set. */
+  /**
+   * The loss and the gradient of every tensor (by its Hugging Face name), summed over the micro-batches. `tensors` are the weights last set. The arrays
+   * are overwritten by the next call.
+   */
   async compute(batches: Batch[], tensors: ReadonlyMap<string, Tensor>): Promise<{ loss: number; gradients: Map<string, Float64Array> }> {
-    const sums = new Map(foldedMatrices(this.#config).map(({ name }) => [name, new Float64Array(tensors.get(name)!.data.length)]));
+    const sums = this.#sums;
+    for (const { name } of foldedMatrices(this.#config)) {
+      const sum = sums.get(name);
+      if (sum) sum.fill(0);
+      else sums.set(name, new Float64Array(tensors.get(name)!.data.length));
+    }
     const limits = { vocabulary: this.#config.vocab_size, context: this.#config.max_position_embeddings };
     // All batches are checked and packed before the first runs: a bad one must not leave others half done.
     const feeds = batches.map((batch) => batchFeeds(batch, pack(batch.trees, limits), this.#objective, limits.vocabulary));
@@ -84,7 +94,8 @@ export class GradientLanes {
     } finally {
       await Promise.allSettled(runs); // nobody may change the weights while a lane still reads them
     }
-    unfoldGradients(this.#config, tensors, sums);
-    return { loss, gradients: sums };
+    const all = new Map(sums);
+    unfoldGradients(this.#config, tensors, all);
+    return { loss, gradients: all };
   }
 }

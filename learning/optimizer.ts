@@ -4,7 +4,7 @@
  */
 import { badInput } from '../core/errors.ts';
 import { EMBEDDING } from './model.ts';
-import type { NewtonSchulz } from './newton-schulz.ts';
+import type { Matrix, NewtonSchulz } from './newton-schulz.ts';
 import type { OptimizerOptions, Tensor } from './types.ts';
 
 const MUON_MOMENTUM = 0.95;
@@ -46,8 +46,9 @@ export class Optimizer {
   }
 
   /** The shapes that Muon's iteration must serve. */
-  muonShapes(): [number, number][] {
-    return [...this.#parameters].filter(([name, { shape }]) => this.#byMuon(name, shape)).map(([, { shape }]) => [shape[0]!, shape[1]!]);
+  muonShapes(): { rows: number; columns: number }[] {
+    const matrices = [...this.#parameters].filter(([name, { shape }]) => this.#byMuon(name, shape));
+    return matrices.map(([, { shape }]) => ({ rows: shape[0]!, columns: shape[1]! }));
   }
 
   /** One step; `gradientScale` multiplies every gradient (clipping). The parameters change in place. */
@@ -86,31 +87,26 @@ export class Optimizer {
     }
   }
 
-  /** Momentum (Nesterov) and the orthogonalised updates, one run for each shape, in the order of the parameters. */
+  /** Momentum (Nesterov), orthogonalised. */
   async #orthogonalised(gradients: ReadonlyMap<string, Float64Array>, gradientScale: number): Promise<[string, Float32Array][]> {
-    const groups = new Map<string, { shape: [number, number]; names: string[]; matrices: Float64Array[] }>();
-    for (const [name, { shape, data }] of this.#parameters) {
+    const names: string[] = [];
+    const matrices: Matrix[] = [];
+    for (const [name, { shape }] of this.#parameters) {
       if (!this.#byMuon(name, shape)) continue;
       const g = gradients.get(name)!;
       const momentum = this.state.get(`muon.momentum/${name}`)!.data;
-      const lookahead = new Float64Array(data.length);
-      for (let i = 0; i < data.length; i++) {
+      const data = new Float32Array(g.length);
+      for (let i = 0; i < g.length; i++) {
         const d = g[i]! * gradientScale;
         const next = MUON_MOMENTUM * momentum[i]! + (1 - MUON_MOMENTUM) * d;
         momentum[i] = next;
-        lookahead[i] = (1 - MUON_MOMENTUM) * d + MUON_MOMENTUM * next;
+        data[i] = (1 - MUON_MOMENTUM) * d + MUON_MOMENTUM * next;
       }
-      const key = shape.join('x');
-      let group = groups.get(key);
-      if (!group) groups.set(key, (group = { shape: [shape[0]!, shape[1]!], names: [], matrices: [] }));
-      group.names.push(name);
-      group.matrices.push(lookahead);
+      names.push(name);
+      matrices.push({ rows: shape[0]!, columns: shape[1]!, data });
     }
-    const runs = [...groups.values()].map(async ({ shape, names, matrices }, lane) => {
-      const updates = await this.#newtonSchulz.run(shape, matrices, lane);
-      return names.map((name, i): [string, Float32Array] => [name, updates[i]!]);
-    });
-    return (await Promise.all(runs)).flat();
+    const updates = await this.#newtonSchulz.run(matrices);
+    return names.map((name, i) => [name, updates[i]!]);
   }
 
   #muon(name: string, update: Float32Array, rate: number): void {

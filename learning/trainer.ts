@@ -89,7 +89,10 @@ class LlamaTrainer implements Trainer {
       for (const [name] of this.#factored())
         gradients.set(name, this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size));
       let squares = 0;
-      for (const name of this.#parameters.keys()) for (const d of gradients.get(name)!) squares += d * d;
+      for (const name of this.#parameters.keys()) {
+        const gradient = gradients.get(name)!;
+        for (let i = 0; i < gradient.length; i++) squares += gradient[i]! * gradient[i]!;
+      }
       const gradientNorm = Math.sqrt(squares);
       if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
         throw new RatchetError('Diverged', `step ${this.#optimizer.steps + 1}: the loss is ${loss} and the gradient norm ${gradientNorm}`);

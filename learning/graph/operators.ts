@@ -246,9 +246,19 @@ export function matmul(a: Value, b: Value, options: MatmulOptions = {}): Value {
   );
 }
 
-/** x [.., I] times the transpose of a Hugging Face linear weight [O, I]. */
+/**
+ * x [N, I] times the transpose of a Hugging Face linear weight [O, I]. For the weight's gradient the narrower of the two operands is transposed by
+ * itself: ONNX Runtime multiplies by a transposed left operand at half the speed of a plain one (54 against 99 GFLOP/s at [896, 96] x [896, 256]).
+ */
 export function linear(x: Value, weight: Value): Value {
-  return matmul(x, weight, { transB: true });
+  requireRank('linear', x, 2);
+  const out = matmul(x, weight, { transB: true });
+  return out.graph.alias('linear', out, out.axes, [x, weight], ([dy]) => {
+    const [inner, outer] = [weight.axes[1]!, weight.axes[0]!].map((axis) => x.graph.size(axis));
+    const gradient =
+      Number(inner) <= Number(outer) ? transpose(matmul(transpose(x, [1, 0]), dy!), [1, 0]) : matmul(transpose(dy!, [1, 0]), x);
+    return [matmul(dy!, weight), gradient];
+  });
 }
 
 // --- indexing --------------------------------------------------------------------------------------------------------------------------------------

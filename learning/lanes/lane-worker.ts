@@ -14,7 +14,11 @@ const SESSION_OPTIONS: InferenceSession.SessionOptions = {
   executionMode: 'sequential',
   graphOptimizationLevel: 'all',
   logSeverityLevel: 3,
-  extra: { session: { set_denormal_as_zero: '1', intra_op: { allow_spinning: '0' } } },
+  extra: {
+    session: { set_denormal_as_zero: '1' },
+    // These would undo the explicit transpositions of `linear`'s gradient.
+    optimization: { disable_specified_optimizers: 'MatmulTransposeFusion;GemmTransposeFusion' },
+  },
 };
 
 const port = parentPort!;

@@ -60,7 +60,7 @@ export class Lane {
     this.#waiting.clear();
   }
 
-  #ask(order: Omit<Order, 'id'>): Promise<Record<string, Float32Array>> {
+  #ask(order: Omit<Order, 'id'>, transfer: ArrayBuffer[] = []): Promise<Record<string, Float32Array>> {
     if (this.#dead) return Promise.reject(this.#dead);
     const id = this.#next++;
     return new Promise((resolve, reject) => {
@@ -68,7 +68,7 @@ export class Lane {
         this.#die(new RatchetError('ComputeStalled', `a lane did not answer '${order.session}' within ${RUN_LIMIT_MS} ms`));
       }, RUN_LIMIT_MS);
       this.#waiting.set(id, { resolve, reject, timer });
-      this.#worker.postMessage({ ...order, id });
+      this.#worker.postMessage({ ...order, id }, transfer);
     });
   }
 
@@ -77,9 +77,10 @@ export class Lane {
     await this.#ask({ kind: 'load', session, model, shared } as Omit<Order, 'id'>);
   }
 
-  /** Runs a session and returns its outputs, flat. */
+  /** Runs a session and returns its outputs, flat. The feeds are handed over: their arrays are empty afterwards, unless they are shared memory. */
   run(session: string, feeds: Record<string, Feed>): Promise<Record<string, Float32Array>> {
-    return this.#ask({ kind: 'run', session, feeds } as Omit<Order, 'id'>);
+    const own = Object.values(feeds).flatMap(({ data: { buffer } }) => (buffer instanceof ArrayBuffer ? [buffer] : []));
+    return this.#ask({ kind: 'run', session, feeds } as Omit<Order, 'id'>, [...new Set(own)]);
   }
 
   /** Lets what was asked finish, then ends the thread. (Ending it in the middle of a native run would abort the process.) */

@@ -10,12 +10,10 @@ import { tinyModel } from './reference.ts';
 const TOKENIZER = '{"version":"1.0"}';
 
 test('law: safetensors keeps every bit of every tensor', () => {
-  const tensor = fc
-    .tuple(fc.array(fc.nat(4), { maxLength: 3 }), fc.infiniteStream(fc.float()))
-    .map(([shape, numbers]): Tensor => ({
-      shape,
-      data: Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => numbers.next().value as number),
-    }));
+  const tensor = fc.tuple(fc.array(fc.nat(4), { maxLength: 3 }), fc.infiniteStream(fc.float())).map(([shape, numbers]): Tensor => ({
+    shape,
+    data: Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => numbers.next().value as number),
+  }));
   fc.assert(
     fc.property(
       fc.dictionary(

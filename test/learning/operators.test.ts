@@ -15,6 +15,9 @@ before(() => {
   lane = new Lane();
 });
 after(() => lane.close());
+/** A run with copies of the feeds, which `Lane.run` hands over. */
+const run = (session: string, feeds: Record<string, Feed>) =>
+  lane.run(session, Object.fromEntries(Object.entries(feeds).map(([name, { data, dims }]) => [name, { data: data.slice(), dims }])));
 
 /** A graph with axes A, B, C, D of random sizes (D even), and inputs made on demand. */
 interface Bench {
@@ -133,10 +136,10 @@ async function check(name: string, sizes: Record<string, number>, seed: number):
   await lane.load(session, graph.emit({ y, ...Object.fromEntries(flows.map((flow, i) => [`d${i}`, flow])) }));
   // The projection is summed in double precision here, so that only the rounding of y itself disturbs the differences.
   const project = async (changed: Record<string, Feed>) => {
-    const out = (await lane.run(session, { ...changed, w: { data: w, dims } }))['y']!;
+    const out = (await run(session, { ...changed, w: { data: w, dims } }))['y']!;
     return out.reduce((sum, value, i) => sum + value * w[i]!, 0);
   };
-  const found = await lane.run(session, { ...feeds, w: { data: w, dims } });
+  const found = await run(session, { ...feeds, w: { data: w, dims } });
   for (const [i, input] of inputs.entries()) {
     const { data, dims: shape } = feeds[input.name] as { data: Float32Array; dims: number[] };
     const gradient = found[`d${i}`]!;
