@@ -1,76 +1,28 @@
 import assert from 'node:assert/strict';
-import { fork } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, readdirSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { readFileSync, statSync } from 'node:fs';
 import { test } from 'node:test';
-import { GetObjectCommand, ListObjectsV2Command, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
-import { Client, Connection } from '@temporalio/client';
+import { ListObjectsV2Command } from '@aws-sdk/client-s3';
 import { diagnose } from '../../infra/doctor.ts';
-import { homePaths, makeHome, readHome } from '../../infra/home.ts';
-import type { HomeRecord } from '../../infra/home.ts';
-import { LOOPBACK } from '../../infra/ports.ts';
-import { identify, processesWithArguments } from '../../infra/processes.ts';
-import { ensureServers, runningServers, serversStatus, stopServers } from '../../infra/servers.ts';
-import type { Endpoints, ProcessEvent, Servers } from '../../infra/servers.ts';
-import { cleanEnvironment, temporaryDirectory, until } from './clean.ts';
-
-const env = cleanEnvironment();
-const quiet = { env, onProgress: () => {} };
-/** Noticing a death and having the port served again; a loaded machine needs longer for the second half. */
-const NOTICED_MS = 1_000;
-
-const newHome = () => join(temporaryDirectory(), '.ratchet');
-const recordOf = (home: string) => JSON.parse(readFileSync(homePaths(home).record, 'utf8')) as HomeRecord;
-
-/** Every process on this home's data, recorded or not. */
-async function processesOf(home: string): Promise<number[]> {
-  const found = await Promise.all([homePaths(home).temporalDatabase, homePaths(home).s3Data].map((path) => processesWithArguments([path])));
-  return found.flat().map(({ pid }) => pid);
-}
-
-function s3Of({ s3 }: Endpoints): S3Client {
-  const credentials = { accessKeyId: s3.accessKeyId!, secretAccessKey: s3.secretAccessKey! };
-  return new S3Client({ endpoint: s3.endpoint!, region: s3.region, forcePathStyle: s3.forcePathStyle, credentials });
-}
-
-async function putText(endpoints: Endpoints, key: string, text: string): Promise<void> {
-  await s3Of(endpoints).send(new PutObjectCommand({ Bucket: endpoints.s3.bucket, Key: key, Body: text }));
-}
-
-async function getText(endpoints: Endpoints, key: string): Promise<string> {
-  const { Body } = await s3Of(endpoints).send(new GetObjectCommand({ Bucket: endpoints.s3.bucket, Key: key }));
-  return await Body!.transformToString();
-}
-
-async function withTemporal<T>({ temporal }: Endpoints, work: (client: Client) => Promise<T>): Promise<T> {
-  const connection = await Connection.connect({ address: temporal.address });
-  try {
-    return await work(new Client({ connection, namespace: temporal.namespace }));
-  } finally {
-    await connection.close();
-  }
-}
-
-/** Kills with SIGKILL and waits for the replacement. Returns the time from the kill to its start and until it answers. */
-async function killAndWait(servers: Servers, name: 'temporal' | 's3'): Promise<{ noticedMs: number; readyMs: number }> {
-  const events: ProcessEvent[] = [];
-  const end = servers.onExit((event) => void (event.name === name && events.push(event)));
-  process.kill(servers.pids[name]!, 'SIGKILL');
-  const noticedMs = await until(`${name} exit noticed`, () => events.some(({ kind }) => kind === 'exited'));
-  const readyMs = noticedMs + (await until(`${name} ready again`, () => events.some(({ kind }) => kind === 'ready'), 60_000));
-  end();
-  return { noticedMs, readyMs };
-}
-
-/** Another process that uses the home, once its servers are ready. */
-async function user(home: string): Promise<{ child: ChildProcess; pids: { temporal: number; s3: number }; endpoints: Endpoints }> {
-  const child = fork(join(import.meta.dirname, 'servers-user.ts'), [home], { env: env as NodeJS.ProcessEnv });
-  const [message] = (await once(child, 'message')) as [{ pids: { temporal: number; s3: number }; endpoints: Endpoints }];
-  return { child, ...message };
-}
+import { homePaths } from '../../infra/home.ts';
+import { ensureServers, runningServers, serversStatus } from '../../infra/servers.ts';
+import type { ProcessEvent } from '../../infra/servers.ts';
+import { until } from './clean.ts';
+import {
+  NOTICED_MS,
+  env,
+  filesBelow,
+  getText,
+  killAndWait,
+  listeningAddresses,
+  newHome,
+  processesOf,
+  putText,
+  quiet,
+  s3Of,
+  user,
+  withTemporal,
+} from './homes.ts';
 
 test('both servers start, survive kill -9 with ports, credentials and data, and stop without a trace', async () => {
   const home = newHome();
@@ -178,135 +130,6 @@ test('two processes at once share one pair of servers; the first to leave leaves
   assert.deepEqual(await processesOf(home), []);
 });
 
-test('servers whose user was killed go on, are adopted by the next, and rest when they are stopped by hand', async () => {
-  const home = newHome();
-  const killed = await user(home);
-  await putText(killed.endpoints, 'before', 'the crash');
-  killed.child.kill('SIGKILL');
-  await once(killed.child, 'exit');
-
-  const servers = await ensureServers({ home, ...quiet });
-  try {
-    assert.deepEqual(servers.pids, killed.pids);
-    assert.deepEqual(servers.endpoints, killed.endpoints);
-    const { noticedMs } = await killAndWait(servers, 's3');
-    assert.ok(noticedMs < NOTICED_MS, `noticed after ${noticedMs} ms`);
-    assert.equal(await getText(servers.endpoints, 'before'), 'the crash');
-    const { pids: before } = await user(home).then(async (other) => {
-      other.child.send('release');
-      await once(other.child, 'exit');
-      return other;
-    });
-    assert.deepEqual(servers.pids, before);
-
-    const stopped: string[] = [];
-    servers.onExit(({ kind, name }) => void (kind === 'stopped' && stopped.push(name)));
-    await stopServers(home);
-    assert.deepEqual(await processesOf(home), []);
-    await until('both left to rest', () => stopped.length === 2);
-    assert.deepEqual(await processesOf(home), []);
-    assert.equal((await serversStatus(home, env)).temporal.state, 'stopped');
-  } finally {
-    await servers.stop();
-  }
-});
-
-test('a record of dead processes, and of a pid that now is somebody else, is stale: nobody is harmed', async () => {
-  const home = newHome();
-  const servers = await ensureServers({ home, ...quiet });
-  await servers.stop();
-  const record = recordOf(home);
-  // This very process under another start time, and a pid that cannot be.
-  record.temporal!.process = { pid: process.pid, startedAt: 'another start' };
-  record.s3!.process = { pid: 2 ** 22 + 1, startedAt: 'long ago' };
-  Object.assign(record, { wanted: true, users: [{ pid: 2 ** 22 + 2, startedAt: 'long ago', token: 'dead' }] });
-  for (const name of ['temporal', 's3'] as const) record[name]!.state = 'running';
-  writeFileSync(homePaths(home).record, JSON.stringify(record));
-
-  assert.equal(await runningServers(home, env), null);
-  assert.equal((await serversStatus(home, env)).temporal.state, 'down');
-  const again = await ensureServers({ home, ...quiet });
-  try {
-    assert.deepEqual(again.endpoints, servers.endpoints);
-    assert.deepEqual((await readHome(home))!.users.length, 1);
-  } finally {
-    await again.stop();
-  }
-});
-
-test('servers that nobody recorded make room for new ones on the same data', async () => {
-  const home = newHome();
-  const killed = await user(home);
-  await putText(killed.endpoints, 'kept', 'data');
-  killed.child.kill('SIGKILL');
-  await once(killed.child, 'exit');
-  const orphans = await Promise.all([identify(killed.pids.temporal), identify(killed.pids.s3)]);
-  assert.ok(orphans.every(Boolean));
-  rmSync(homePaths(home).record);
-
-  const servers = await ensureServers({ home, ...quiet });
-  try {
-    assert.deepEqual((await processesOf(home)).sort(), Object.values(servers.pids).sort());
-    assert.equal(await getText(servers.endpoints, 'kept'), 'data');
-  } finally {
-    await servers.stop();
-  }
-});
-
-test('a restart waits for a port that lingers; a home at rest moves when its port was taken', async () => {
-  const home = newHome();
-  const before = await ensureServers({ home, ...quiet });
-  await before.stop();
-  const squat = async () => {
-    const server = createServer().listen({ host: LOOPBACK, port: recordOf(home).s3!.port, exclusive: true });
-    await once(server, 'listening');
-    return server;
-  };
-  // As after a crash in the middle of use: another process that lives knows these ports.
-  const record = recordOf(home);
-  record.s3!.process = { pid: process.pid, startedAt: 'another start' };
-  record.users = [{ ...(await identify(process.pid))!, token: 'another' }];
-  writeFileSync(homePaths(home).record, JSON.stringify(record));
-  const lingering = await squat();
-  const lingeringMs = 500;
-  setTimeout(() => lingering.close(), lingeringMs);
-  const start = performance.now();
-  const restarted = await ensureServers({ home, ...quiet });
-  assert.ok(performance.now() - start >= lingeringMs);
-  assert.deepEqual(restarted.endpoints, before.endpoints);
-  await stopServers(home);
-  await restarted.stop();
-
-  const thief = await squat();
-  const moved = await ensureServers({ home, ...quiet });
-  try {
-    assert.notEqual(moved.endpoints.s3.endpoint, before.endpoints.s3.endpoint);
-    assert.deepEqual(moved.endpoints.temporal, before.endpoints.temporal);
-    await putText(moved.endpoints, 'x', 'at the new port');
-  } finally {
-    await moved.stop();
-    thief.close();
-  }
-});
-
-test('where the file system keeps no extended attributes, metadata goes beside the objects, from the first object on', async () => {
-  const home = newHome();
-  await makeHome(home);
-  // What the S3 server says before it ends on such a file system.
-  writeFileSync(homePaths(home).log('s3'), 'failed to init posix: xattrs are not supported on this filesystem\n');
-  const servers = await ensureServers({ home, ...quiet });
-  try {
-    await putText(servers.endpoints, 'a', 'b');
-    assert.ok(filesBelow(homePaths(home).s3Sidecar).length > 0);
-    writeFileSync(homePaths(home).log('s3'), '');
-    await killAndWait(servers, 's3');
-    assert.equal(await getText(servers.endpoints, 'a'), 'b');
-    assert.equal(recordOf(home).s3!.sidecar, true);
-  } finally {
-    await servers.stop();
-  }
-});
-
 test('servers that the environment names are used, never started, and must answer', async () => {
   const home = newHome();
   const servers = await ensureServers({ home, ...quiet });
@@ -348,21 +171,3 @@ test('servers that the environment names are used, never started, and must answe
     message: /Temporal at .* does not answer/,
   });
 });
-
-/** Local addresses, in the kernel's hexadecimal, on which a process accepts connections. */
-function listeningAddresses(pid: number): string[] {
-  const sockets = new Set<string>();
-  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-    const match = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`));
-    if (match) sockets.add(match[1]!);
-  }
-  const rows = ['tcp', 'tcp6'].flatMap((table) => readFileSync(`/proc/${pid}/net/${table}`, 'utf8').split('\n').slice(1));
-  const fields = rows.map((row) => row.trim().split(/\s+/));
-  return fields.filter((row) => row[3] === '0A' && sockets.has(row[9]!)).map((row) => row[1]!);
-}
-
-function filesBelow(directory: string): string[] {
-  return readdirSync(directory, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name));
-}
