@@ -17,6 +17,8 @@ export interface StoreConfig {
   forcePathStyle?: boolean;
   /** How long one call goes on trying while the server is away, in milliseconds. Absent: `DEFAULT_PATIENCE_MS`. */
   patienceMs?: number;
+  /** How long a server may neither take nor send a byte before it is asked again. Absent: `DEFAULT_IDLE_TIMEOUT_MS`. */
+  idleTimeoutMs?: number;
   /** Memory for objects that are read again and again, in bytes. Absent: 0, no cache. */
   cacheBytes?: number;
   /** Where streams of unknown length are spooled before upload. Absent: the system's temporary directory. */

@@ -34,7 +34,7 @@ export const DEFAULT_PATIENCE_MS = 20_000;
 /** A connection is made within milliseconds or the address is dead. */
 const CONNECT_TIMEOUT_MS = 3_000;
 /** A server that neither takes nor sends a byte for so long is taken for dead, and asked again. */
-const IDLE_TIMEOUT_MS = 15_000;
+export const DEFAULT_IDLE_TIMEOUT_MS = 15_000;
 /** The slowest transfer that still counts as one: 64 KiB per second. Bounds the whole time of reading an object. */
 const SLOWEST_BYTES_PER_MS = 64;
 /** Manifests are small by design; up to here every server tried refuses a second writer cleanly, from about 4 MiB on it cuts the connection. */
@@ -51,6 +51,7 @@ export class ArtifactStore {
   readonly #client: S3Client;
   readonly #prefix: string;
   readonly #patienceMs: number;
+  readonly #idleTimeoutMs: number;
   readonly #cache: ByteCache;
 
   /** Sends nothing yet; `probe()` says whether the store works. Throws BadInput for a malformed address, bucket or prefix. */
@@ -64,6 +65,7 @@ export class ArtifactStore {
     this.#prefix = config.prefix ? `${config.prefix.replace(/\/+$/, '')}/` : '';
     this.where = `${config.endpoint ?? `AWS S3 ${config.region}`}, bucket ${config.bucket}${this.#prefix && `, prefix ${this.#prefix}`}`;
     this.#patienceMs = config.patienceMs ?? DEFAULT_PATIENCE_MS;
+    this.#idleTimeoutMs = config.idleTimeoutMs ?? DEFAULT_IDLE_TIMEOUT_MS;
     this.#cache = new ByteCache(config.cacheBytes ?? 0);
     this.#client = new S3Client({
       region: config.region,
@@ -74,7 +76,7 @@ export class ArtifactStore {
       maxAttempts: 1,
       // Every read is checked against its SHA-256 here; a server's checksum would only turn damage into another kind of error.
       responseChecksumValidation: 'WHEN_REQUIRED',
-      requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: IDLE_TIMEOUT_MS },
+      requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: this.#idleTimeoutMs },
     });
   }
 
@@ -119,8 +121,9 @@ export class ArtifactStore {
   async get(ref: ArtifactRef, options: CallOptions = {}): Promise<Uint8Array> {
     const cached = this.#cache.get(ref);
     if (cached) return cached;
-    const deadline = AbortSignal.timeout(this.#patienceMs + IDLE_TIMEOUT_MS + Math.ceil(ref.bytes / SLOWEST_BYTES_PER_MS));
-    const signal = options.signal ? AbortSignal.any([options.signal, deadline]) : deadline;
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), this.#patienceMs + this.#idleTimeoutMs + ref.bytes / SLOWEST_BYTES_PER_MS);
+    const signal = options.signal ? AbortSignal.any([options.signal, deadline.signal]) : deadline.signal;
     const bytes = new Uint8Array(ref.bytes);
     let offset = 0;
     try {
@@ -130,11 +133,13 @@ export class ArtifactStore {
       }
     } catch (error) {
       options.signal?.throwIfAborted();
-      if (!deadline.aborted) throw error;
+      if (!deadline.signal.aborted) throw error;
       throw new RatchetError(
         'Unavailable',
         `reading ${ref.key} at ${this.where}: ${offset} of ${ref.bytes} bytes came; the connection is too slow`,
       );
+    } finally {
+      clearTimeout(timer);
     }
     this.#cache.set(ref, bytes);
     return bytes;
@@ -157,7 +162,9 @@ export class ArtifactStore {
           new GetObjectCommand({ ...this.#address(ref.key), ...range }),
           signal && { abortSignal: signal },
         );
-        if (offset > 0 && !answer.ContentRange?.startsWith(`bytes ${offset}-`)) throw this.#withoutRanges(ref);
+        if (offset > 0 && !answer.ContentRange?.startsWith(`bytes ${offset}-`)) {
+          throw new RatchetError('Unavailable', `reading ${ref.key} at ${this.where}: it broke off and the server ignores Range`);
+        }
         const announced = answer.ContentLength;
         if (announced !== undefined && offset + announced !== ref.bytes)
           throw new CorruptObject(ref, `${offset + announced} bytes are stored`);
@@ -355,13 +362,6 @@ export class ArtifactStore {
       if (failureOf(error) === 'transient') return null;
       throw explained(`reading ${key}`, this.where, error);
     }
-  }
-
-  #withoutRanges(ref: ArtifactRef): RatchetError {
-    return new RatchetError(
-      'Unavailable',
-      `reading ${ref.key} at ${this.where}: the connection broke and the server does not honour Range to go on`,
-    );
   }
 
   #persevere<T>(doing: string, signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {

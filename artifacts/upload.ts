@@ -95,9 +95,11 @@ export async function uploadInParts(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const options = signal && { abortSignal: signal };
-  const { UploadId } = await client.send(new CreateMultipartUploadCommand(address), options);
+  // Not under the signal: an upload that began without our learning its id could not be removed.
+  const { UploadId } = await client.send(new CreateMultipartUploadCommand(address));
   const upload = { ...address, UploadId };
   try {
+    signal?.throwIfAborted();
     const size = Math.max(LARGE_OBJECT_BYTES, Math.ceil(total / MOST_PARTS));
     const parts = Array.from({ length: Math.ceil(total / size) }, (_, i) => ({ PartNumber: i + 1, ETag: undefined as string | undefined }));
     await forEachBounded(parts, PARTS_AT_ONCE, async (part) => {

@@ -15,10 +15,10 @@ before(async () => {
 
 after(() => s3.stop());
 
-/** A store whose server misbehaves as `pass` says. `patienceMs` is far below the default so that the tests are quick, far above one request. */
+/** A store whose server misbehaves as `pass` says. The bounds are far below the defaults so that the tests are quick, far above what one request takes. */
 async function behind<T>(pass: Passing, use: (store: ArtifactStore, server: MisbehavingS3) => Promise<T>, patienceMs = 3_000): Promise<T> {
   const server = await startMisbehaving(s3.config.endpoint as string, pass);
-  const store = ArtifactStore.connect({ ...s3.config, endpoint: server.endpoint, patienceMs });
+  const store = ArtifactStore.connect({ ...s3.config, endpoint: server.endpoint, patienceMs, idleTimeoutMs: 300 });
   try {
     return await use(store, server);
   } finally {
@@ -210,5 +210,37 @@ test('an answer that stops in its middle does not hold a caller who stops waitin
   await behind(
     (_, response) => void response.writeHead(200, { 'content-length': 100 }).write('begun', () => setImmediate(() => abort.abort(reason))),
     (store) => assert.rejects(store.get({ key: 'objects/x', sha256: 'x', bytes: 100 }, { signal: abort.signal }), reason),
+  );
+});
+
+test('a server that falls silent, before its answer or in the middle of it, is asked again', async () => {
+  const body = Buffer.alloc(200_000, 'silence');
+  const direct = ArtifactStore.connect(s3.config);
+  const ref = await direct.put(body);
+  direct.close();
+  let asked = 0;
+  const silent: Passing = (_, response, forward) => {
+    asked++;
+    if (asked === 1) return;
+    if (asked > 2) return forward(); // with the range that is still missing
+    response.writeHead(200, { 'content-length': body.length });
+    response.write(body.subarray(0, 50_000));
+  };
+  await behind(silent, async (store, server) => {
+    assert.equal(Buffer.compare(await store.get(ref), body), 0);
+    assert.equal(server.seen.length, 3);
+  });
+});
+
+test('a download that trickles is given up in bounded time', async () => {
+  const trickling: Passing = (_, response) => {
+    response.writeHead(200, { 'content-length': 100 });
+    const timer = setInterval(() => response.write('x'), 50);
+    response.on('close', () => clearInterval(timer));
+  };
+  await behind(
+    trickling,
+    (store) => assert.rejects(store.get({ key: 'objects/x', sha256: 'x', bytes: 100 }), { type: 'Unavailable', message: /too slow/ }),
+    200,
   );
 });
