@@ -35,8 +35,8 @@ type Environment = Record<string, string | undefined>;
  * work at the same time.
  */
 const MEMORY_SHARE: Record<Queue, number> = { loop: 0.1, cpu: 0.35, gpu: 0.45 };
-/** Below this the embedded models do not fit. */
-const LEAST_DEFAULT_MEMORY_BYTES = 512 * 2 ** 20;
+/** On a small machine the bounds may add up to more than there is: a child of the embedded models stays below half of this, and few work at a time. */
+const LEAST_DEFAULT_MEMORY_BYTES = 2 ** 30;
 const LOG_LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const;
 
 /**

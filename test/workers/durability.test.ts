@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { after, before, describe, test } from 'node:test';
 import type { CancelledFailure } from '@temporalio/client';
 import { stageKey } from '../../artifacts/run-log.ts';
@@ -17,10 +18,12 @@ const ALWAYS = { RATCHET_CHECKPOINT_INTERVAL_MS: '0' };
 /** Only a requested stop makes a checkpoint. */
 const NEVER = { RATCHET_CHECKPOINT_INTERVAL_MS: '3600000' };
 
+const ownDelay = monitorEventLoopDelay({ resolution: 10 });
 let fleet: Fleet;
 let shared: ChildProcess;
 before(async () => {
   fleet = await startFleet();
+  ownDelay.enable();
   shared = await fleet.worker('shared', ['loop', 'cpu', 'gpu'], { ...ALWAYS, RATCHET_CPU_SLOTS: '1', RATCHET_STALL_BOUND_MS: '1500' });
 });
 after(() => fleet.close());
@@ -115,9 +118,12 @@ describe('durability', { timeout: 120_000 }, () => {
       fleet.call('shared', { queue: 'gpu', name: 'count', input: countTo(40, 'beside') }),
     ]);
     await Promise.all(runs.map((run) => run.result()));
-    const { eventLoopDelayMs } = (await fleet.reportOf(shared))!;
-    t.diagnostic(`largest delay ${eventLoopDelayMs.max} ms, 99th percentile ${eventLoopDelayMs.p99} ms`);
-    assert.ok(eventLoopDelayMs.max < 200, `${eventLoopDelayMs.max} ms`);
+    const { max, p99 } = (await fleet.reportOf(shared))!.eventLoopDelayMs;
+    // What the machine itself imposes, with the cores taken by others, shows in this process, which does next to nothing.
+    const imposed = Math.round(ownDelay.max / 1e6);
+    t.diagnostic(`largest delay ${max} ms, 99th percentile ${p99} ms; of this process ${imposed} ms`);
+    assert.ok(max < 200 + imposed, `${max} ms`);
+    assert.ok(p99 < 200, `${p99} ms`);
   });
 
   test('a worker killed -9: another takes over within the heartbeat timeout and goes on from the checkpoint', async (t) => {
