@@ -23,22 +23,19 @@ export interface WorkerReady {
   pid: number;
 }
 
-/** Runs until drained, then ends the process. A second signal ends it at once; the compute children end with it. */
+/** Runs until drained, then ends the process. */
 export async function runWorkerProcess(roles: readonly Queue[], code: WorkerCode = RATCHET_CODE): Promise<never> {
   try {
     let drain: (() => void) | null = null;
     let asked = false;
-    const onSignal = (): void => {
-      if (asked) process.exit(1);
+    // Asked twice is no more than asked once: Ctrl-C reaches this process directly and again through its supervisor, and a drain is bounded anyway.
+    const end = (): void => {
       asked = true;
       drain?.();
     };
-    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, onSignal);
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, end);
     // Whoever started this process to watch over it is gone: nobody would restart or stop it any more.
-    process.on('disconnect', () => {
-      asked = true;
-      drain?.();
-    });
+    process.on('disconnect', end);
     const worker = await startWorker(workerConfig(roles), code);
     drain = worker.drain;
     if (asked) worker.drain();

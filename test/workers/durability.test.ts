@@ -150,6 +150,8 @@ describe('durability', { timeout: 120_000 }, () => {
     const run = await fleet.call('drained', { queue: 'gpu', name: 'count', input });
     const { pid } = await reached(input, 5);
     const start = performance.now();
+    // As Ctrl-C does: to the process itself, and through its supervisor.
+    first.kill('SIGINT');
     first.kill('SIGTERM');
     assert.deepEqual(await once(first, 'exit'), [0, null]);
     t.diagnostic(`drained in ${(performance.now() - start).toFixed(0)} ms`);
