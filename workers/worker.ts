@@ -61,7 +61,7 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
   });
   // Before anything is started: a store that cannot be meant would fail every stage.
   const storeConfig = storeConfigFromEnvironment(process.env);
-  const { connectionOptions, namespace = 'default' } = loadClientConnectConfig();
+  const { connectionOptions, namespace = 'default' } = temporalConfig();
   const bundle = roles.includes('loop') ? await workflowBundle(code.workflowsPath, join(config.home, 'cache'), logger) : null;
   const connection = await connect(connectionOptions);
 
@@ -129,6 +129,17 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
     await connection.close();
   })();
   return { ended, drain };
+}
+
+/** The address, TLS and key of Temporal from `TEMPORAL_*` and its configuration file, as the `temporal` program reads them. */
+function temporalConfig(): ReturnType<typeof loadClientConnectConfig> {
+  try {
+    return loadClientConnectConfig();
+  } catch (error) {
+    throw new RatchetError('BadInput', `Temporal's configuration (TEMPORAL_* or its file) cannot be read: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
 }
 
 async function connect(options: NativeConnectionOptions): Promise<NativeConnection> {
