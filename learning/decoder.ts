@@ -1,7 +1,7 @@
 /**
- * Batched decoding with a key/value cache. Rows form fixed groups of a few (a group's tensors stay in a core's cache); a group runs as a whole, and a
- * row's result depends only on what its group was fed. Caches are shared memory, time-major [tokens, rows of the group, heads, head size], so that any
- * number of first tokens is contiguous; the lane reads them and this thread writes them.
+ * Batched decoding with a key/value cache. The caches of a few rows lie together in a block and are read by one run; rows move together as others are
+ * cleared, so that no run is half empty. Caches are shared memory, time-major [tokens, rows of the block, heads, head size], so that any number of first
+ * tokens is contiguous; the lanes read them and this thread writes them. What a row gives depends on the calls alone, not on the lanes.
  */
 import { badInput } from '../core/errors.ts';
 import { MASKED, depthsOf, indexFeed, int64 } from './batch.ts';
@@ -12,8 +12,8 @@ import { cacheNames, decodeGraph } from './llama.ts';
 import { checkModel } from './model.ts';
 import type { Append, Decoder, LlamaConfig, Model } from './types.ts';
 
-/** Rows of a group. */
-const GROUP_ROWS = 16;
+/** Rows of a block, and of a run, at most: their tensors fit in a core's cache (16 and 64 are equally fast for 0.5 M parameters, 8 is slower). */
+const MOST_BLOCK_ROWS = 16;
 /** The cached tokens that a run reads are a multiple of this, so that few different shapes occur. */
 const CACHE_MULTIPLE = 16;
 const SESSION = 'decode';
@@ -27,30 +27,26 @@ interface Task {
   depths: Int32Array;
 }
 
-class Group {
-  readonly first: number;
-  readonly rows: number;
-  readonly lane: Lane;
-  /** Per layer, keys then values. */
-  readonly caches: { keys: Float32Array; values: Float32Array }[];
-
-  constructor(first: number, rows: number, lane: Lane, config: LlamaConfig, context: number) {
-    this.first = first;
-    this.rows = rows;
-    this.lane = lane;
-    const size = context * rows * config.num_key_value_heads * config.head_dim;
-    const memory = () => new Float32Array(new SharedArrayBuffer(size * 4));
-    this.caches = Array.from({ length: config.num_hidden_layers }, () => ({ keys: memory(), values: memory() }));
-  }
+/** Tasks that are run together: each at a place among `rows`, on the caches of a block (or on none: rows that have no path yet). */
+interface Run {
+  tasks: { task: Task; place: number }[];
+  rows: number;
+  block: Block | undefined;
 }
+
+/** Memory for the paths of a block's rows: per layer, keys and values. */
+type Block = { keys: Float32Array; values: Float32Array }[];
 
 class LlamaDecoder implements Decoder {
   readonly rows: number;
   readonly #config: LlamaConfig;
   readonly #context: number;
   readonly #lanes: Lane[];
-  readonly #groups: Group[] = [];
+  readonly #blockRows: number;
+  readonly #blocks: Block[] = [];
   readonly #lengths: Int32Array;
+  /** Where a row's path lies: block times rows of a block plus place, or -1 while it has none. */
+  readonly #homes: Int32Array;
   /** Numbers per token and row in a cache. */
   readonly #width: number;
 
@@ -59,12 +55,47 @@ class LlamaDecoder implements Decoder {
     this.#config = model.config;
     this.#context = context;
     this.#lanes = lanes;
+    this.#blockRows = Math.min(MOST_BLOCK_ROWS, rows);
     this.#lengths = new Int32Array(rows);
+    this.#homes = new Int32Array(rows).fill(-1);
     this.#width = model.config.num_key_value_heads * model.config.head_dim;
-    for (let first = 0; first < rows; first += GROUP_ROWS) {
-      const lane = lanes[(first / GROUP_ROWS) % lanes.length]!;
-      this.#groups.push(new Group(first, Math.min(GROUP_ROWS, rows - first), lane, model.config, context));
+  }
+
+  /** The free place with the lowest number; blocks are made when they are first needed. */
+  #freeHome(): number {
+    const taken = new Set(this.#homes);
+    let home = 0;
+    while (taken.has(home)) home++;
+    if (home >= this.#blocks.length * this.#blockRows) {
+      const memory = () => new Float32Array(new SharedArrayBuffer(this.#context * this.#blockRows * this.#width * 4));
+      this.#blocks.push(Array.from({ length: this.#config.num_hidden_layers }, () => ({ keys: memory(), values: memory() })));
     }
+    return home;
+  }
+
+  /** Copies the first `length` tokens of one place to another. */
+  #copyPath(from: number, to: number, length: number): void {
+    const width = this.#width;
+    const target = this.#blocks[Math.floor(to / this.#blockRows)]!;
+    this.#blocks[Math.floor(from / this.#blockRows)]!.forEach((source, layer) => {
+      for (const kind of ['keys', 'values'] as const) {
+        for (let t = 0; t < length; t++) {
+          const start = (t * this.#blockRows + (from % this.#blockRows)) * width;
+          target[layer]![kind].set(source[kind].subarray(start, start + width), (t * this.#blockRows + (to % this.#blockRows)) * width);
+        }
+      }
+    });
+  }
+
+  /** Moves rows out of the last blocks as long as all of them fit into fewer. */
+  #compact(): void {
+    const needed = Math.ceil(this.#homes.reduce((count, home) => count + (home >= 0 ? 1 : 0), 0) / this.#blockRows);
+    this.#homes.forEach((home, row) => {
+      if (home < needed * this.#blockRows) return;
+      const to = this.#freeHome();
+      this.#copyPath(home, to, this.#lengths[row]!);
+      this.#homes[row] = to;
+    });
   }
 
   #checkRow(row: number): void {
@@ -97,42 +128,57 @@ class LlamaDecoder implements Decoder {
         appends.map(({ row }) => row),
         'distinct rows',
       );
+    this.#compact();
     const outputs: Float32Array[][] = appends.map(() => []);
-    const runs = this.#groups.map(async (group) => {
-      const mine = tasks.filter(({ append: { row } }) => row >= group.first && row < group.first + group.rows);
-      if (mine.length > 0) await this.#run(group, mine, outputs);
-    });
-    // All groups come to rest before a failure is passed on: their lanes read memory that this object owns.
-    for (const result of await Promise.allSettled(runs)) if (result.status === 'rejected') throw result.reason;
-    for (const { append } of tasks) this.#lengths[append.row]! += append.keep;
+    const runs = this.#plan(tasks).map((run, i) => this.#run(run, this.#lanes[i % this.#lanes.length]!, outputs));
+    // All runs come to rest before a failure is passed on: the lanes read memory that this object owns.
+    const results = await Promise.allSettled(runs);
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+    for (const result of results) if (result.status === 'fulfilled') result.value();
     return outputs.flat();
   }
 
-  async #run(group: Group, tasks: Task[], outputs: Float32Array[][]): Promise<void> {
-    const { rows, first } = group;
-    const T = Math.max(...tasks.map(({ append }) => append.ids.length));
-    const longest = Math.max(...tasks.map(({ append }) => this.#lengths[append.row]!));
-    const C = Math.min(this.#context, Math.max(1, Math.ceil(longest / CACHE_MULTIPLE)) * CACHE_MULTIPLE);
+  /** Rows with a path run by blocks. Those without one need no cache and are often fed a whole prompt, so they run among themselves. */
+  #plan(tasks: Task[]): Run[] {
+    const fresh = tasks.filter(({ append: { row } }) => this.#homes[row]! < 0);
+    const runs: Run[] = [];
+    for (let at = 0; at < fresh.length; at += this.#blockRows) {
+      const part = fresh.slice(at, at + this.#blockRows);
+      runs.push({ tasks: part.map((task, place) => ({ task, place })), rows: part.length, block: undefined });
+    }
+    this.#blocks.forEach((block, b) => {
+      const mine = tasks.filter(({ append: { row } }) => Math.floor(this.#homes[row]! / this.#blockRows) === b);
+      const placed = mine.map((task) => ({ task, place: this.#homes[task.append.row]! % this.#blockRows }));
+      if (mine.length > 0) runs.push({ tasks: placed, rows: this.#blockRows, block });
+    });
+    return runs;
+  }
+
+  /** Runs some tasks, fills in their outputs, and returns what is left to do once all runs have succeeded: keeping the new tokens. */
+  async #run({ tasks, rows, block }: Run, lane: Lane, outputs: Float32Array[][]): Promise<() => void> {
+    const T = Math.max(...tasks.map(({ task }) => task.append.ids.length));
+    const longest = Math.max(...tasks.map(({ task }) => this.#lengths[task.append.row]!));
+    const C = block ? Math.min(this.#context, Math.ceil(longest / CACHE_MULTIPLE) * CACHE_MULTIPLE) : 1;
     const ids = new Int32Array(T * rows);
     const positions = new Int32Array(T * rows);
     const X = C + T;
     const mask = new Float32Array(rows * T * X).fill(MASKED);
     for (let row = 0; row < rows; row++) for (let t = 0; t < T; t++) mask[(row * T + t) * X + C + t] = 0;
     const reads: number[] = [];
-    for (const { append, parents, depths } of tasks) {
-      const row = append.row - first;
+    for (const { task, place } of tasks) {
+      const { append, parents, depths } = task;
       const length = this.#lengths[append.row]!;
       append.ids.forEach((id, t) => {
-        ids[t * rows + row] = id;
-        positions[t * rows + row] = length + depths[t]!;
-        const line = (row * T + t) * X;
+        ids[t * rows + place] = id;
+        positions[t * rows + place] = length + depths[t]!;
+        const line = (place * T + t) * X;
         if (parents[t]! < 0) mask.fill(0, line, line + length);
         else {
-          const above = (row * T + parents[t]!) * X;
+          const above = (place * T + parents[t]!) * X;
           mask.copyWithin(line, above, above + C + parents[t]! + 1);
         }
       });
-      for (const node of append.reads) reads.push(node * rows + row);
+      for (const node of append.reads) reads.push(node * rows + place);
     }
     const feeds: Record<string, Feed> = {
       ids: indexFeed(ids),
@@ -142,38 +188,37 @@ class LlamaDecoder implements Decoder {
     };
     const dims = [C, rows, this.#config.num_key_value_heads, this.#config.head_dim];
     const size = C * rows * this.#width;
-    group.caches.forEach(({ keys, values }, layer) => {
+    for (let layer = 0; layer < this.#config.num_hidden_layers; layer++) {
       const names = cacheNames(layer);
-      feeds[names.keys] = { data: keys.subarray(0, size), dims };
-      feeds[names.values] = { data: values.subarray(0, size), dims };
-    });
-    const results = await group.lane.run(SESSION, feeds);
-    this.#keep(group, tasks, results);
+      feeds[names.keys] = { data: block ? block[layer]!.keys.subarray(0, size) : new Float32Array(size), dims };
+      feeds[names.values] = { data: block ? block[layer]!.values.subarray(0, size) : new Float32Array(size), dims };
+    }
+    const results = await lane.run(SESSION, feeds);
     const out = results['out']!;
     const width = out.length / Math.max(1, reads.length);
     let next = 0;
-    for (const { append, order } of tasks) for (const _ of append.reads) outputs[order]!.push(out.slice(next * width, ++next * width));
+    for (const { task } of tasks) {
+      for (const _ of task.append.reads) outputs[task.order]!.push(out.slice(next * width, ++next * width));
+    }
+    return () => tasks.forEach(({ task, place }) => this.#keep(task.append, results, place, rows));
   }
 
-  /** Writes the keys and values of the kept tokens at the ends of their rows' paths. */
-  #keep(group: Group, tasks: Task[], results: Record<string, Float32Array>): void {
+  /** Writes the keys and values of an append's kept tokens (row `place` of the results' `rows`) at the end of its row's path. */
+  #keep({ row, keep }: Append, results: Record<string, Float32Array>, place: number, rows: number): void {
+    if (keep === 0) return;
+    const home = this.#homes[row]! >= 0 ? this.#homes[row]! : (this.#homes[row] = this.#freeHome());
     const width = this.#width;
-    group.caches.forEach((cache, layer) => {
+    const length = this.#lengths[row]!;
+    this.#blocks[Math.floor(home / this.#blockRows)]!.forEach(({ keys, values }, layer) => {
       const names = cacheNames(layer);
-      for (const [into, from] of [
-        [cache.keys, results[names.newKeys]!],
-        [cache.values, results[names.newValues]!],
-      ] as const) {
-        for (const { append } of tasks) {
-          const row = append.row - group.first;
-          const length = this.#lengths[append.row]!;
-          for (let t = 0; t < append.keep; t++) {
-            const source = (t * group.rows + row) * width;
-            into.set(from.subarray(source, source + width), ((length + t) * group.rows + row) * width);
-          }
-        }
+      for (let t = 0; t < keep; t++) {
+        const source = (t * rows + place) * width;
+        const target = ((length + t) * this.#blockRows + (home % this.#blockRows)) * width;
+        keys.set(results[names.newKeys]!.subarray(source, source + width), target);
+        values.set(results[names.newValues]!.subarray(source, source + width), target);
       }
     });
+    this.#lengths[row]! += keep;
   }
 
   length(row: number): number {
@@ -184,23 +229,18 @@ class LlamaDecoder implements Decoder {
   clear(row: number): void {
     this.#checkRow(row);
     this.#lengths[row] = 0;
+    this.#homes[row] = -1;
   }
 
   copy(from: number, to: number): void {
     this.#checkRow(from);
     this.#checkRow(to);
-    const width = this.#width;
-    const [source, target] = [this.#groups[Math.floor(from / GROUP_ROWS)]!, this.#groups[Math.floor(to / GROUP_ROWS)]!];
-    source.caches.forEach((cache, layer) => {
-      const other = target.caches[layer]!;
-      for (const kind of ['keys', 'values'] as const) {
-        for (let t = 0; t < this.#lengths[from]!; t++) {
-          const start = (t * source.rows + from - source.first) * width;
-          other[kind].set(cache[kind].subarray(start, start + width), (t * target.rows + to - target.first) * width);
-        }
-      }
-    });
+    if (from === to) return;
+    this.clear(to);
+    if (this.#homes[from]! < 0) return;
+    this.#homes[to] = this.#freeHome();
     this.#lengths[to] = this.#lengths[from]!;
+    this.#copyPath(this.#homes[from]!, this.#homes[to]!, this.#lengths[from]!);
   }
 
   async close(): Promise<void> {

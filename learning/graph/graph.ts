@@ -215,17 +215,20 @@ export class Graph {
         return size === 'symbolic' ? axis : size;
       }),
     });
-    const nodes: OnnxNode[] = [];
-    for (const node of this.#nodes) {
-      if (node.aliasOf || !node.outputs.some((value) => alive.has(value))) continue;
-      const names = node.outputs.map((value) => value.name);
-      nodes.push({ ...node, inputs: node.inputs.map((value) => value.name), outputs: names });
-    }
+    // What a node makes bears the output's name at once; anything else (an input, a value that is two outputs) is copied to it.
+    const made = new Set(this.#nodes.flatMap((node) => (node.aliasOf ? [] : node.outputs.map((value) => value.name))));
+    const renamed = new Map<string, string>();
+    const copies: OnnxNode[] = [];
     for (const [name, value] of Object.entries(outputs)) {
-      nodes.push({ op: 'Identity', domain: '', inputs: [value.name], outputs: [name], attributes: {} });
+      if (made.has(value.name) && !renamed.has(value.name)) renamed.set(value.name, name);
+      else copies.push({ op: 'Identity', domain: '', inputs: [renamed.get(value.name) ?? value.name], outputs: [name], attributes: {} });
     }
+    const nameOf = (value: Value) => renamed.get(value.name) ?? value.name;
+    const nodes: OnnxNode[] = this.#nodes
+      .filter((node) => !node.aliasOf && node.outputs.some((value) => alive.has(value)))
+      .map((node) => ({ ...node, inputs: node.inputs.map(nameOf), outputs: node.outputs.map(nameOf) }));
     return encodeOnnx({
-      nodes,
+      nodes: [...nodes, ...copies],
       constants: this.#constants.filter(({ value }) => alive.has(value)).map(({ tensor }) => tensor),
       inputs: this.#inputs.filter((value) => alive.has(value)).map((value) => port(value, value.name)),
       outputs: Object.entries(outputs).map(([name, value]) => port(value, name)),

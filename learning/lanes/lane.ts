@@ -17,8 +17,8 @@ export type Answer = { id: number; outputs: Record<string, Float32Array> } | { i
 
 /** Longest wait for one run. A micro-batch takes well under a minute even for models a hundred times larger than the embedded ones; beyond this the thread is stuck. */
 const RUN_LIMIT_MS = 15 * 60_000;
-/** Longest wait for an idle thread to end after it was told to. */
-const CLOSE_LIMIT_MS = 10_000;
+/** Longest wait for a thread to end after it was told to: it may have to finish a run, on a machine that is busy with other things. */
+const CLOSE_LIMIT_MS = 60_000;
 
 interface Waiting {
   resolve(outputs: Record<string, Float32Array>): void;
