@@ -106,7 +106,7 @@ export class ActionFinder {
       arguments: values,
       command: this.#commandOf(operator, values),
       condition: this.#grounding.condition(operator.precondition, binding),
-      effects: operator.effects.map((effect) => this.#grounding.effect(effect, binding)).sort((a, b) => a.becomes - b.becomes),
+      effects: this.#grounding.effects(operator.effects, binding),
     };
   }
 }

@@ -10,6 +10,7 @@ import { DOMAIN_TEXT, GRAMMAR_TEXT } from './domain.ts';
 import { FAMILIES, FAMILY_RULES, goalsOf } from './families.ts';
 import type { Family, Goal } from './families.ts';
 import * as kinds from './kinds.ts';
+import { kindOf } from './kinds.ts';
 
 export type Role = TaskPanel['role'];
 
@@ -36,8 +37,6 @@ const SPARE = 0.25;
 const ROLES: readonly Role[] = ['train', 'validation', 'seen', 'unseen'];
 const OBJECT_NAMES = Object.keys(kinds.OBJECT_KINDS);
 const NUMBERS = Array.from({ length: kinds.HIGHEST_NUMBER }, (_, i) => i + 1);
-
-export const kindOf = (name: string): string => name.slice(0, name.indexOf(' '));
 
 /** 32 bits of the text's SHA-256. Part of what the splits are: changing it changes every task. */
 const hash = (text: string): number => Number.parseInt(sha256(text).slice(0, 8), 16);

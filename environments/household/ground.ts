@@ -124,7 +124,8 @@ export class Grounding {
     this.initial = new Uint8Array(atoms);
     for (const [predicate, ...ids] of problem.initial) {
       const terms = ids.map((id) => ({ constant: id }));
-      const atom = this.#atom(predicate as string, terms, NONE);
+      const fits = ids.length === this.table(predicate as string).sizes.length;
+      const atom = fits ? this.#atom(predicate as string, terms, NONE) : -1;
       if (atom < 0) throw new RatchetError('BadInput', `problem: (${predicate} ${ids.join(' ')}) does not fit its declaration`);
       this.initial[atom] = 1;
     }
@@ -180,10 +181,17 @@ export class Grounding {
     }
   }
 
-  effect(effect: Effect, binding: Binding): GroundEffect {
-    const atom = this.#atom(effect.predicate, effect.terms, binding);
-    if (atom < 0) throw new RatchetError('BadInput', `domain: an effect on ${effect.predicate} does not fit its declaration`);
-    return { condition: effect.condition && this.condition(effect.condition, binding), becomes: effect.becomes ? 1 : 0, atom };
+  /** The effects that can ever happen, those that make atoms false first. */
+  effects(effects: readonly Effect[], binding: Binding): GroundEffect[] {
+    const out: GroundEffect[] = [];
+    for (const { condition, becomes, predicate, terms } of effects) {
+      const when = condition && this.condition(condition, binding);
+      if (when !== null && isConstant(when) && !when.all) continue;
+      const atom = this.#atom(predicate, terms, binding);
+      if (atom < 0) throw new RatchetError('BadInput', `domain: an effect on ${predicate} does not fit its declaration`);
+      out.push({ condition: when, becomes: becomes ? 1 : 0, atom });
+    }
+    return out.sort((a, b) => a.becomes - b.becomes);
   }
 
   #atom(predicate: string, terms: readonly Term[], binding: Binding): number {

@@ -103,3 +103,6 @@ export const OBJECT_KINDS: Readonly<Record<string, ObjectKind>> = {
 };
 
 export const pluralOf = (kind: string): string => OBJECT_KINDS[kind]?.plural ?? `${kind}s`;
+
+/** The kind of a numbered entity: `mug 1` is a `mug`. */
+export const kindOf = (name: string): string => name.slice(0, name.indexOf(' '));

@@ -5,8 +5,7 @@
 import type { Environment, ScriptedAgent } from '../environment.ts';
 import { FAMILY_RULES, readInstruction } from './families.ts';
 import type { Goal } from './families.ts';
-import { LAMP } from './kinds.ts';
-import { kindOf } from './generator.ts';
+import { kindOf, LAMP } from './kinds.ts';
 import { readIntroduction, readObservation } from './reading.ts';
 
 /** What the agent leaves out, for a whole episode. Without any it is the expert. */

@@ -6,11 +6,11 @@ import { Demonstrator } from './demonstrator.ts';
 import { DOMAIN_TEXT, GRAMMAR_TEXT } from './domain.ts';
 import { FAMILIES, FAMILY_RULES, goalFormula } from './families.ts';
 import { Game, Rules } from './game.ts';
-import { digestOf, homeOf, kindOf, parseTaskId, taskId } from './generator.ts';
+import { digestOf, homeOf, parseTaskId, taskId } from './generator.ts';
 import type { Home } from './generator.ts';
 import type { Problem } from './ground.ts';
 import { HouseholdEnvironment, TURN_CAP } from './household-environment.ts';
-import { OBJECT_KINDS, RECEPTACLE_KINDS } from './kinds.ts';
+import { kindOf, OBJECT_KINDS, RECEPTACLE_KINDS } from './kinds.ts';
 import { SearchAgent } from './search-agent.ts';
 
 const rules = new Rules(DOMAIN_TEXT, GRAMMAR_TEXT);
