@@ -1,0 +1,39 @@
+/** Every command, in the order of the help. A command is added by adding its file and one line here. */
+import type { Command } from 'commander';
+import { doctorCommand } from './doctor.ts';
+import { downCommand } from './down.ts';
+import { episodesCommand } from './episodes.ts';
+import { historyCommand } from './history.ts';
+import { lsCommand } from './ls.ts';
+import { playCommand } from './play.ts';
+import { recipesCommand } from './recipes.ts';
+import { runCommand } from './run.ts';
+import { showCommand } from './show.ts';
+import { startCommand } from './start.ts';
+import { statusCommand } from './status.ts';
+import { steeringCommands } from './steer.ts';
+import { upCommand } from './up.ts';
+import { verifyCommand } from './verify.ts';
+import { watchCommand } from './watch.ts';
+import { workerCommand } from './worker.ts';
+
+export function allCommands(): Command[] {
+  return [
+    startCommand(),
+    upCommand(),
+    downCommand(),
+    doctorCommand(),
+    workerCommand(),
+    recipesCommand(),
+    runCommand(),
+    lsCommand(),
+    statusCommand(),
+    watchCommand(),
+    ...steeringCommands(),
+    historyCommand(),
+    showCommand(),
+    episodesCommand(),
+    verifyCommand(),
+    playCommand(),
+  ];
+}

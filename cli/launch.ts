@@ -1,0 +1,216 @@
+/**
+ * Launching a run: the recipe and the model it starts from are checked in full, then Temporal and the store are tried, and only then is anything
+ * written. A run id belongs to one recipe for good; launching it again goes on where its records and committed stages end.
+ */
+import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { createRun, listRuns } from '../artifacts/run-log.ts';
+import type { ArtifactStore } from '../artifacts/store.ts';
+import { digestJson } from '../core/digest.ts';
+import { badInput, RatchetError } from '../core/errors.ts';
+import type { ModelRef } from '../core/nouns.ts';
+import { worldNamed } from '../environments/registry.ts';
+import { readModel, type ModelFiles } from '../learning/model.ts';
+import type { LlamaConfig } from '../learning/types.ts';
+import { loadRecipe } from '../recipes/load.ts';
+import type { Recipe } from '../recipes/schema.ts';
+import { RECIPE, type LoopInput } from '../workflows/durable-loop.ts';
+import type { improvementLoop } from '../workflows/index.ts';
+import { DEFAULT_FLEET, taskQueue } from '../workflows/task-queues.ts';
+import { recordsOf } from './runs.ts';
+import { ask, type Session } from './session.ts';
+
+export interface LaunchOptions {
+  scale: string;
+  seed?: number;
+  set: string[];
+}
+
+/** A recipe that could run, with the files of the model it starts from. */
+export interface Prepared {
+  recipe: Recipe;
+  initial: ModelFiles | null;
+}
+
+/** Checks everything that can be checked without a server. Throws BadInput naming the field. */
+export function prepare(nameOrPath: string, { scale, seed, set }: LaunchOptions): Prepared {
+  const recipe = loadRecipe(nameOrPath, { scale, overrides: set, ...(seed !== undefined && { seed }) });
+  worldNamed(recipe.environment.name);
+  return { recipe, initial: recipe.policy.initial === null ? null : readInitial(recipe) };
+}
+
+const MODEL_FILES = ['config.json', 'model.safetensors', 'tokenizer.json'] as const;
+
+function readInitial({ policy, environment }: Recipe): ModelFiles {
+  const field = 'policy.initial';
+  const directory = resolve(policy.initial as string);
+  if (!existsSync(directory) || !statSync(directory).isDirectory())
+    throw badInput(field, policy.initial, `a directory with ${MODEL_FILES.join(', ')} (relative to where the command is run)`);
+  const missing = MODEL_FILES.filter((name) => !existsSync(join(directory, name)));
+  if (missing.length > 0) throw badInput(field, policy.initial, `the directory lacks ${missing.join(', ')}`);
+  const files = Object.fromEntries(MODEL_FILES.map((name) => [name, readFileSync(join(directory, name))])) as unknown as ModelFiles;
+  const { model, tokenizerJson } = readModel(files);
+  checkShape(policy, model.config, `${field} (${directory})`);
+  checkVocabulary(tokenizerJson, environment.name, `${field} (${directory})`);
+  return files;
+}
+
+/** The model must be the one that the recipe describes: training goes on with its shapes. */
+function checkShape(policy: Recipe['policy'], config: LlamaConfig, where: string): void {
+  if (config.architectures[0] !== 'LlamaForCausalLM') throw badInput(`${where}: architectures`, config.architectures, 'LlamaForCausalLM');
+  const asked: [string, unknown, string, unknown][] = [
+    ['hidden_size', config.hidden_size, 'policy.width', policy.width],
+    ['num_hidden_layers', config.num_hidden_layers, 'policy.layers', policy.layers],
+    ['num_attention_heads', config.num_attention_heads, 'policy.heads', policy.heads],
+    ['intermediate_size', config.intermediate_size, 'policy.feedForward', policy.feedForward],
+  ];
+  for (const [name, value, field, wanted] of asked)
+    if (value !== wanted) throw badInput(`${where}: ${name}`, value, `the recipe says ${field} ${String(wanted)}`);
+  if (config.max_position_embeddings < policy.context)
+    throw badInput(
+      `${where}: max_position_embeddings`,
+      config.max_position_embeddings,
+      `at least the recipe's policy.context ${policy.context}`,
+    );
+}
+
+/** A model is only ever fed by the codec that it was trained with: same words, same numbers. */
+function checkVocabulary(tokenizerJson: string, environment: string, where: string): void {
+  const { codec } = worldNamed(environment);
+  let words: Record<string, number> | undefined;
+  try {
+    words = (JSON.parse(tokenizerJson) as { model?: { vocab?: Record<string, number> } }).model?.vocab;
+  } catch (error) {
+    throw new RatchetError('BadInput', `${where}: tokenizer.json is not JSON`, { cause: error });
+  }
+  const differing = codec.vocabulary.findIndex((word, id) => words?.[word] !== id);
+  const size = Object.keys(words ?? {}).length;
+  if (differing < 0 && size === codec.vocabulary.length) return;
+  const found = differing < 0 ? `${size} words` : (words?.[codec.vocabulary[differing] as string] ?? null);
+  const wanted =
+    differing < 0 ? `${codec.vocabulary.length} words` : `${JSON.stringify(codec.vocabulary[differing])} to be number ${differing}`;
+  throw badInput(`${where}: tokenizer.json`, found, `codec ${codec.version} has ${wanted}; the model was trained with another codec`);
+}
+
+/** Tries the store (an address, credentials, conditional writes) and Temporal. Throws Unavailable saying what to do. */
+export async function probe({ store, temporal }: Session): Promise<void> {
+  await store.probe();
+  const client = await temporal();
+  await ask(client, () => client.workflowService.describeNamespace({ namespace: client.options.namespace }));
+}
+
+export interface Launched {
+  runId: string;
+  /** `started` anew, `resumed` from what is stored, `attached` to a run under way, or `finished` already. */
+  how: 'started' | 'resumed' | 'attached' | 'finished';
+}
+
+/** Launches a prepared recipe under `runId`, or under the next free id. Throws Conflict when the id belongs to another recipe. */
+export async function launch(session: Session, { recipe: asked, initial: files }: Prepared, runId?: string): Promise<Launched> {
+  const { store } = session;
+  const initial = files && (await storeModel(store, files));
+  const recipe: Recipe = initial ? { ...asked, policy: { ...asked.policy, initial: initial.sha256 } } : asked;
+  if (runId !== undefined) {
+    const { created } = await createRun(store, runId, recipe);
+    return created ? begin(session, runId, recipe, initial, 'started') : takeUp(session, runId, recipe, initial);
+  }
+  for (let number = await nextNumber(store, recipe); ; number++) {
+    const id = `${idBase(recipe)}${number}`;
+    // Somebody who launches at the same moment may have taken the number, with this recipe or another.
+    const created = await createRun(store, id, recipe).catch((error: unknown) => {
+      if (error instanceof RatchetError && error.type === 'Conflict') return { created: false };
+      throw error;
+    });
+    if (created.created) return begin(session, id, recipe, initial, 'started');
+  }
+}
+
+/** A run that exists: attaches to it while it goes on, else starts it again; committed work is not done twice. */
+export async function takeUp(session: Session, runId: string, recipe: Recipe, initial: ModelRef | null): Promise<Launched> {
+  const client = await session.temporal();
+  const state = await executionState(client, runId);
+  if (state === 'RUNNING' || state === 'PAUSED') return { runId, how: 'attached' };
+  const records = await recordsOf(session.store, runId);
+  if (records && (records.iterations.at(-1)?.iteration ?? -1) >= recipe.iterations) return { runId, how: 'finished' };
+  const known = initial ?? records?.genesis.initial ?? null;
+  if (recipe.policy.initial !== null && known === null)
+    throw badInput(
+      'policy.initial',
+      recipe.policy.initial,
+      `run ${runId} has not begun; give the model's directory again with --set policy.initial=<directory>`,
+    );
+  return begin(session, runId, recipe, known, 'resumed');
+}
+
+/** Temporal's word for the newest execution of a run; null where it knows none. */
+export async function executionState(client: Client, runId: string): Promise<string | null> {
+  try {
+    return (await ask(client, () => client.workflow.getHandle(runId).describe())).status.name;
+  } catch (error) {
+    if (error instanceof RatchetError && error.type === 'BadInput') return null;
+    throw error;
+  }
+}
+
+/** The queue of the workers of this installation. */
+export function loopQueue(): string {
+  return taskQueue('loop', process.env['RATCHET_FLEET'] || DEFAULT_FLEET);
+}
+
+async function begin(
+  session: Session,
+  runId: string,
+  recipe: Recipe,
+  initial: ModelRef | null,
+  how: 'started' | 'resumed',
+): Promise<Launched> {
+  const client = await session.temporal();
+  const { name, method, scale, seed } = recipe;
+  const input: LoopInput = {
+    runId,
+    recipe,
+    recipeSha256: digestJson(recipe),
+    initial,
+    state: null,
+    control: { paused: false, stopping: false },
+  };
+  try {
+    await ask(client, () =>
+      client.workflow.start<typeof improvementLoop>('improvementLoop', {
+        workflowId: runId,
+        taskQueue: loopQueue(),
+        args: [input],
+        workflowIdReusePolicy: how === 'started' ? 'REJECT_DUPLICATE' : 'ALLOW_DUPLICATE',
+        workflowIdConflictPolicy: 'FAIL',
+        typedSearchAttributes: [{ key: RECIPE, value: name }],
+        memo: { method, scale, seed },
+        staticSummary: `${name} ${scale} seed ${seed}`,
+      }),
+    );
+    return { runId, how };
+  } catch (error) {
+    // Somebody else launched it between the question and the start.
+    if (error instanceof WorkflowExecutionAlreadyStartedError) return { runId, how: 'attached' };
+    throw error;
+  }
+}
+
+async function storeModel(store: ArtifactStore, files: ModelFiles): Promise<ModelRef> {
+  const [config, weights, tokenizer] = await Promise.all([
+    store.put(files['config.json']),
+    store.put(files['model.safetensors']),
+    store.put(files['tokenizer.json']),
+  ]);
+  return { sha256: digestJson([config.sha256, weights.sha256, tokenizer.sha256]), files: { config, weights, tokenizer } };
+}
+
+function idBase({ name, scale, seed }: Recipe): string {
+  return `${name}-${scale}-s${seed}-`;
+}
+
+async function nextNumber(store: ArtifactStore, recipe: Recipe): Promise<number> {
+  const base = idBase(recipe);
+  const numbers = (await listRuns(store)).filter((id) => id.startsWith(base)).map((id) => Number(id.slice(base.length)));
+  return 1 + Math.max(0, ...numbers.filter(Number.isInteger));
+}

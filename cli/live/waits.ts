@@ -1,0 +1,55 @@
+/** Why a run does not get on, in words: from the attempts that failed, the queues that nobody serves, and the servers of this machine. */
+import type { ServersStatus } from '../../infra/servers.ts';
+import { duration } from '../format.ts';
+
+/** An activity as Temporal describes it between two events of its history. */
+export interface Pending {
+  id: string;
+  stage: string;
+  queue: string | null;
+  /** `running` at a worker, or `waiting` for one. */
+  state: 'running' | 'waiting';
+  attempt: number;
+  failure: string | null;
+  /** When the next attempt may start; null where nothing holds it back. */
+  nextAttemptAtMs: number | null;
+  scheduledAtMs: number;
+}
+
+export interface Situation {
+  nowMs: number;
+  pending: readonly Pending[];
+  /** Queues of the waiting work, and of the workflow itself, that no worker polls. */
+  unserved: readonly string[];
+  servers: ServersStatus | null;
+}
+
+/** One line per reason, the most general first. Empty while the work goes on. */
+export function waitingFor({ nowMs, pending, unserved, servers }: Situation): string[] {
+  const reasons: string[] = [];
+  for (const [name, title] of [
+    ['temporal', 'Temporal'],
+    ['s3', 'the S3 server'],
+  ] as const) {
+    const status = servers?.[name];
+    if (status && status.state !== 'running' && status.state !== 'external' && status.state !== 'absent')
+      reasons.push(`${title} is ${status.state}${status.reason ? `: ${status.reason}` : ''}`);
+  }
+  for (const queue of unserved)
+    reasons.push(`no worker serves the queue ${queue}; start one with \`npx ratchet up\` or \`npx ratchet worker --queues ${queue}\``);
+  const failing = new Map<string, Pending[]>();
+  for (const each of pending) {
+    if (each.failure === null || each.attempt < 2 || each.state === 'running') continue;
+    const key = `${each.stage} ${each.failure}`;
+    failing.set(key, [...(failing.get(key) ?? []), each]);
+  }
+  for (const same of failing.values()) {
+    const first = same[0] as Pending;
+    const next = Math.min(...same.map(({ nextAttemptAtMs }) => nextAttemptAtMs ?? nowMs));
+    const when = next > nowMs ? `next attempt in ${duration(next - nowMs)}` : 'next attempt now';
+    reasons.push(
+      `${first.stage}${same.length > 1 ? ` (${same.length} shards)` : ''}: attempt ${first.attempt} after ${first.failure}; ${when}`,
+    );
+  }
+  return reasons;
+}

@@ -1,0 +1,322 @@
+/**
+ * Follows one run: its history as it grows, the heartbeats of the work in flight, the servers and queues it depends on, and the records of what is
+ * closed. It only looks. While a server is away it keeps what it knows, says so, and goes on when the server is back.
+ */
+import { arrayFromPayloads, defaultPayloadConverter, optionalTsToMs } from '@temporalio/common';
+import type { Client } from '@temporalio/client';
+import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { StageHeartbeat } from '../../activities/activities.ts';
+import type { Progress, Queue } from '../../activities/stage.ts';
+import { RatchetError } from '../../core/errors.ts';
+import { identify } from '../../infra/processes.ts';
+import { serversStatus, type ServersStatus } from '../../infra/servers.ts';
+import { STAGE_QUEUES } from '../../workflows/stage-proxies.ts';
+import { siblingQueue } from '../../workflows/task-queues.ts';
+import type { RunRecords } from '../records.ts';
+import { recordsOf } from '../runs.ts';
+import { ask, type Session } from '../session.ts';
+import { asRatchetError } from '../failures.ts';
+import { ActivityLog, failureText, type Close } from './activity-log.ts';
+import { Rate } from './rates.ts';
+import type { LiveView } from './view.ts';
+import { waitingFor, type Pending } from './waits.ts';
+
+/** How often heartbeats are looked at: they come once a second. */
+const POLL_MS = 1_000;
+/** Servers and queues change rarely. */
+const SURROUNDINGS_POLL_MS = 3_000;
+/** The server answers a long poll within a minute; beyond, the connection is dead. */
+const LONG_POLL_BOUND_MS = 90_000;
+/** Pause after a call that failed: a supervised server is back within a second. */
+const RETRY_PAUSE_MS = 500;
+/** A worker asks its queue again at least once a minute; one that has not for this long is gone. */
+const POLLER_BOUND_MS = 75_000;
+/** `temporal.api.enums.v1.PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED`, and the two kinds of task queue. */
+const SCHEDULED = 1;
+const QUEUE_KIND = { workflow: 1, activity: 2 } as const;
+
+type Description = Awaited<ReturnType<ReturnType<Client['workflow']['getHandle']>['describe']>>;
+
+export class RunWatcher {
+  readonly #session: Session;
+  readonly #runId: string;
+  readonly #stopping = new AbortController();
+  /** The execution whose history is read, and how far. */
+  #execution: string | null = null;
+  #token: Uint8Array | null = null;
+  #log = new ActivityLog();
+  #close: Close | 'unknown' | null = null;
+  #startedAtMs: number | null = null;
+  #closedAtMs: number | null = null;
+  #records: RunRecords | null = null;
+  #pending: Pending[] = [];
+  #servers: ServersStatus | null = null;
+  #unserved: string[] = [];
+  /** Whether the workflow itself waits for a worker. */
+  #loopWaits = false;
+  #queue: string | null = null;
+  /** Why something could not be asked at the last try. */
+  readonly #troubles = new Map<string, string>();
+  #rates = new Map<string, Rate>();
+  #ratesOf = '';
+  #following: Promise<void> | null = null;
+
+  constructor(session: Session, runId: string) {
+    this.#session = session;
+    this.#runId = runId;
+  }
+
+  /** Reads everything once, without waiting for news. Throws Unavailable when the store cannot be read; Temporal may be away. */
+  async look(): Promise<LiveView> {
+    await this.#attempt('temporal', () => this.#read(false));
+    await this.#surroundings();
+    await this.#describe();
+    this.#records = await recordsOf(this.#session.store, this.#runId);
+    return this.view();
+  }
+
+  /** Follows the run until it ends or `stop` is called. Settles with how it ended, null when stopped. */
+  async follow(): Promise<LiveView['outcome']> {
+    this.#following = Promise.all([
+      this.#repeat(0, () => this.#attempt('temporal', () => this.#read(true))),
+      this.#repeat(POLL_MS, () => this.#describe()),
+      this.#repeat(SURROUNDINGS_POLL_MS, async () => {
+        await this.#surroundings();
+        await this.#attempt('store', async () => void (this.#records = await recordsOf(this.#session.store, this.#runId)));
+      }),
+    ]).then(() => undefined);
+    await this.#following;
+    if (this.#close === null) return null;
+    // The last record was written just before the end.
+    await this.#attempt('store', async () => void (this.#records = await recordsOf(this.#session.store, this.#runId)));
+    return this.view().outcome;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#following;
+  }
+
+  get records(): RunRecords | null {
+    return this.#records;
+  }
+
+  view(nowMs: number = Date.now()): LiveView {
+    const log = this.#log;
+    const recipe = log.input?.recipe ?? this.#records?.genesis.recipe ?? null;
+    const work = log.work();
+    this.#measure(nowMs, work);
+    const ended = this.#close !== null;
+    return {
+      runId: this.#runId,
+      recipe: recipe && { name: recipe.name, method: recipe.method, scale: recipe.scale, seed: recipe.seed, iterations: recipe.iterations },
+      outcome: this.#outcome(),
+      phase: log.phase,
+      iteration: log.iteration,
+      control: log.control,
+      work,
+      leftMs: ended ? null : this.#leftMs(nowMs, work),
+      elapsedMs: this.#startedAtMs === null ? null : (this.#closedAtMs ?? nowMs) - this.#startedAtMs,
+      waiting: ended ? [] : this.#waiting(nowMs),
+      records: this.#records,
+    };
+  }
+
+  #outcome(): LiveView['outcome'] {
+    if (this.#close === null) return null;
+    if (this.#close === 'unknown') return { kind: 'unknown' };
+    if (this.#close.kind === 'continued') return null;
+    if (this.#close.kind === 'completed' && this.#log.control.stopping) return { kind: 'stopped' };
+    return this.#close;
+  }
+
+  #waiting(nowMs: number): string[] {
+    const paused = this.#log.control.paused ? [`paused by request; go on with \`npx ratchet resume ${this.#runId}\``] : [];
+    const situation = { nowMs, pending: this.#pending, unserved: this.#unserved, servers: this.#servers };
+    const reasons = waitingFor(situation);
+    // Where a server of ours is known to be away, that it does not answer is no news.
+    return [...paused, ...(reasons.length > 0 ? reasons : this.#troubles.values())];
+  }
+
+  async #repeat(pauseMs: number, step: () => Promise<void>): Promise<void> {
+    while (!this.#stopping.signal.aborted && this.#close === null) {
+      await step();
+      if (pauseMs > 0 && this.#close === null) await this.#pause(pauseMs);
+    }
+  }
+
+  #pause(ms: number): Promise<void> {
+    return delay(ms, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
+  }
+
+  /** Notes what cannot be asked now; a failure that will not pass is thrown. */
+  async #attempt(what: string, step: () => Promise<void>): Promise<void> {
+    try {
+      await step();
+      this.#troubles.delete(what);
+    } catch (thrown) {
+      if (this.#stopping.signal.aborted) return;
+      const error = asRatchetError(thrown);
+      if (!(error instanceof RatchetError) || error.type !== 'Unavailable') throw error;
+      this.#troubles.set(what, error.message);
+      await this.#pause(RETRY_PAUSE_MS);
+    }
+  }
+
+  /** Reads on in the history. `wait`: until there is news; else to its present end. */
+  async #read(wait: boolean): Promise<void> {
+    const client = await this.#session.temporal();
+    if (this.#execution === null && !(await this.#locate(client))) return;
+    for (;;) {
+      const request = {
+        namespace: client.options.namespace,
+        execution: { workflowId: this.#runId, runId: this.#execution },
+        waitNewEvent: wait,
+        ...(this.#token && { nextPageToken: this.#token }),
+      };
+      const answer = await client.connection.withAbortSignal(this.#stopping.signal, () =>
+        ask(client, () => client.workflowService.getWorkflowExecutionHistory(request), LONG_POLL_BOUND_MS),
+      );
+      for (const event of answer.history?.events ?? []) {
+        this.#log.apply(event);
+        if (this.#log.close) this.#closedAtMs = optionalTsToMs(event.eventTime) ?? null;
+      }
+      this.#token = answer.nextPageToken && answer.nextPageToken.length > 0 ? answer.nextPageToken : null;
+      const { close } = this.#log;
+      if (close?.kind === 'continued') {
+        this.#execution = close.runId;
+        [this.#log, this.#token, this.#closedAtMs] = [new ActivityLog(), null, null];
+        continue;
+      }
+      if (close) this.#close = close;
+      if (close || wait || !this.#token) return;
+    }
+  }
+
+  /** Finds the newest execution of the run, and when the first began. False where Temporal does not know the run. */
+  async #locate(client: Client): Promise<boolean> {
+    let found: Description;
+    try {
+      found = await ask(client, () => client.workflow.getHandle(this.#runId).describe());
+    } catch (error) {
+      if (!(error instanceof RatchetError) || error.type !== 'BadInput') throw error;
+      this.#close = 'unknown';
+      return false;
+    }
+    this.#execution = found.runId;
+    this.#queue = found.taskQueue;
+    this.#startedAtMs = found.startTime.getTime();
+    const first = found.raw.workflowExecutionInfo?.firstRunId;
+    if (first && first !== found.runId) {
+      // The server forgets executions after a while; then the newest has to do.
+      const origin = await ask(client, () => client.workflow.getHandle(this.#runId, first).describe()).catch(() => null);
+      if (origin) this.#startedAtMs = origin.startTime.getTime();
+    }
+    return true;
+  }
+
+  /** What is in flight, from Temporal's description of the execution. */
+  async #describe(): Promise<void> {
+    if (this.#execution === null || this.#close !== null) return;
+    await this.#attempt('temporal', async () => {
+      const client = await this.#session.temporal();
+      const { raw } = await ask(client, () => client.workflow.getHandle(this.#runId).describe());
+      const heartbeats = new Map<string, Progress>();
+      this.#pending = (raw.pendingActivities ?? []).map((activity): Pending => {
+        const id = activity.activityId ?? '';
+        const [told] = arrayFromPayloads(defaultPayloadConverter, activity.heartbeatDetails?.payloads) as (StageHeartbeat | undefined)[];
+        const running = activity.state !== SCHEDULED;
+        // A heartbeat of an attempt that ended says how far it came, not that it goes on.
+        if (told?.progress && running) heartbeats.set(id, told.progress);
+        const stage = activity.activityType?.name ?? '';
+        return {
+          id,
+          stage: this.#log.labelOf(id) ?? stage,
+          queue: this.#queueOf(stage),
+          state: running ? 'running' : 'waiting',
+          attempt: activity.attempt ?? 1,
+          failure: activity.lastFailure ? failureText(activity.lastFailure) : null,
+          nextAttemptAtMs: optionalTsToMs(activity.nextAttemptScheduleTime) ?? null,
+          scheduledAtMs: optionalTsToMs(activity.scheduledTime) ?? 0,
+        };
+      });
+      const task = raw.pendingWorkflowTask;
+      this.#loopWaits = task !== null && task !== undefined && !task.startedTime;
+      this.#log.hear(heartbeats);
+    });
+  }
+
+  #queueOf(stage: string): string | null {
+    const role: Queue = (STAGE_QUEUES as Record<string, Queue>)[stage] ?? 'loop';
+    return this.#queue && siblingQueue(this.#queue, role);
+  }
+
+  async #surroundings(): Promise<void> {
+    this.#servers = await serversStatus(this.#session.home);
+    await this.#attempt('temporal', async () => {
+      const unserved: string[] = [];
+      const queues = new Map<string, 1 | 2>();
+      for (const { state, queue, failure } of this.#pending)
+        if (state === 'waiting' && queue && failure === null) queues.set(queue, QUEUE_KIND.activity);
+      if (this.#loopWaits && this.#queue) queues.set(this.#queue, QUEUE_KIND.workflow);
+      for (const [queue, kind] of queues) if (!(await this.#isServed(queue, kind))) unserved.push(queue);
+      this.#unserved = unserved;
+    });
+  }
+
+  async #isServed(queue: string, kind: 1 | 2): Promise<boolean> {
+    const client = await this.#session.temporal();
+    const { namespace } = client.options;
+    const request = { namespace, taskQueue: { name: queue }, taskQueueType: kind };
+    const { pollers } = await ask(client, () => client.workflowService.describeTaskQueue(request));
+    for (const { lastAccessTime, identity } of pollers ?? []) {
+      const recent = Date.now() - (optionalTsToMs(lastAccessTime) ?? 0) < POLLER_BOUND_MS;
+      if (recent && !(await isDeadHere(identity ?? ''))) return true;
+    }
+    return false;
+  }
+
+  /** Feeds the rates, one per unit of the phase: shards of several kinds share the workers, so their counts are added up. */
+  #measure(nowMs: number, work: LiveView['work']): void {
+    const phase = `${this.#execution} ${this.#log.phase}`;
+    if (phase !== this.#ratesOf) [this.#rates, this.#ratesOf] = [new Map(), phase];
+    for (const [unit, { done }] of byUnit(work)) {
+      const rate = this.#rates.get(unit) ?? new Rate();
+      this.#rates.set(unit, rate);
+      rate.add(nowMs, done);
+    }
+  }
+
+  #leftMs(nowMs: number, work: LiveView['work']): number | null {
+    let most: number | null = null;
+    for (const [unit, { done, total, sinceMs, finished }] of byUnit(work)) {
+      if (finished || unit === '') continue;
+      // Before there is a rate, the average since the work began has to do.
+      const average = done > 0 && nowMs > sinceMs ? ((total - done) / done) * (nowMs - sinceMs) : null;
+      const left = this.#rates.get(unit)?.leftMs(total) ?? average;
+      if (left !== null) most = Math.max(most ?? 0, left);
+    }
+    return most;
+  }
+}
+
+/** Workers call themselves `<host>/<pid>`: of one of this machine it can be known at once that it died. */
+async function isDeadHere(identity: string): Promise<boolean> {
+  const [host, pid] = identity.split('/');
+  return host === hostname() && (await identify(Number(pid))) === null;
+}
+
+function byUnit(work: LiveView['work']): Map<string, { done: number; total: number; sinceMs: number; finished: boolean }> {
+  const sums = new Map<string, { done: number; total: number; sinceMs: number; finished: boolean }>();
+  for (const { unit, done, total, sinceMs, finished } of work) {
+    const sum = sums.get(unit) ?? { done: 0, total: 0, sinceMs, finished: true };
+    sums.set(unit, {
+      done: sum.done + done,
+      total: sum.total + total,
+      sinceMs: Math.min(sum.sinceMs, sinceMs),
+      finished: sum.finished && finished,
+    });
+  }
+  return sums;
+}

@@ -1,0 +1,50 @@
+#!/usr/bin/env node
+/**
+ * The door of the `ratchet` command. Plain JavaScript, so that any Node can read it: where Node is too old to run TypeScript it hands over to the pinned
+ * Node among the dependencies, or says what to install. It does nothing else; `cli/main.ts` is the program.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { constants } from 'node:os';
+import { fileURLToPath } from 'node:url';
+
+/** The first Node that runs TypeScript files without a flag in a long-term release. Kept equal to `engines` in package.json by a test. */
+const LEAST_NODE = [22, 18];
+/** Set for the process that was handed over to, so that a broken dependency cannot hand over for ever. */
+const HANDED_OVER = 'RATCHET_HANDED_OVER';
+
+const version = process.env.RATCHET_PRETEND_NODE ?? process.versions.node;
+const [major = 0, minor = 0] = version.split('.').map(Number);
+const recent = major > LEAST_NODE[0] || (major === LEAST_NODE[0] && minor >= LEAST_NODE[1]);
+// `npm ci` puts it there; RATCHET_PINNED_NODE is for tests.
+const pinned = process.env.RATCHET_PINNED_NODE ?? fileURLToPath(new URL('../node_modules/node/bin/node', import.meta.url));
+
+if (recent) {
+  const { main } = await import('./main.ts');
+  await main(process.argv.slice(2));
+} else if (existsSync(pinned) && !process.env[HANDED_OVER]) {
+  handOver();
+} else {
+  const wanted = LEAST_NODE.join('.');
+  console.error(
+    `ratchet: this is Node ${version}; needed is ${wanted} or later. Run \`npm ci\` in the ratchet folder (it brings its own), or install Node 24.`,
+  );
+  process.exitCode = 3;
+}
+
+/** Runs the same command with the pinned Node. The channel tells it when this process is killed, so that it does not go on without a terminal. */
+function handOver() {
+  const { RATCHET_PRETEND_NODE: _, ...env } = process.env;
+  const child = spawn(pinned, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+    env: { ...env, [HANDED_OVER]: '1' },
+  });
+  // A terminal sends Ctrl-C to both processes; anybody else sends signals to this one only.
+  process.on('SIGINT', () => undefined);
+  for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  child.on('error', (error) => {
+    console.error(`ratchet: ${pinned} cannot be run: ${error.message}`);
+    process.exitCode = 3;
+  });
+  child.on('exit', (code, signal) => process.exit(signal ? 128 + constants.signals[signal] : (code ?? 1)));
+}

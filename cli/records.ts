@@ -1,0 +1,91 @@
+/**
+ * What a run's records say, as the commands read them: the bodies that `workflows/improvement-loop.ts` writes, joined per iteration.
+ * Reads only the store, never Temporal, and changes nothing.
+ */
+import type { Evaluated } from '../activities/stages/measuring.ts';
+import type { Panels } from '../activities/stages/panels.ts';
+import type { Gathered } from '../activities/stages/rollouts.ts';
+import type { UpdateOutput } from '../activities/stages/training.ts';
+import type { PairTruth } from '../agents/pair-truth.ts';
+import type { SupervisedReport } from '../agents/updates/supervised.ts';
+import type { RecordEntry, RecordRef } from '../artifacts/record.ts';
+import type { ArtifactRef, ModelRef } from '../core/nouns.ts';
+import type { Recipe } from '../recipes/schema.ts';
+import type { LabelReport } from '../rewards/labels.ts';
+import type { RewardModelReport } from '../rewards/reward-model.ts';
+
+export interface GenesisBody {
+  recipe: Recipe;
+  initial: ModelRef | null;
+  panels: Panels;
+}
+
+/** Of iteration 0. */
+export interface WarmStartBody {
+  policy: ModelRef;
+  demonstrations: Gathered;
+  warmStart: SupervisedReport;
+  reports: Record<string, Evaluated>;
+}
+
+export interface Validation {
+  score: number;
+  evaluations: Evaluated[];
+}
+
+export interface Decision {
+  promoted: boolean;
+  /** Optimizer step of the promoted candidate; 0 where none was. */
+  step: number;
+  score: number;
+  incumbentScore: number;
+  minGain: number;
+}
+
+/** Of iterations from 1 on. */
+export interface IterationBody {
+  policy: ModelRef;
+  rollouts: Gathered;
+  labels: { labels: ArtifactRef; report: LabelReport };
+  rewardModel: { rewardModel: ModelRef; report: RewardModelReport };
+  update: UpdateOutput;
+  pairTruth: PairTruth | null;
+  validation: { incumbent: Validation; candidates: (UpdateOutput['candidates'][number] & { validation: Validation })[] };
+  decision: Decision;
+  reports: Record<string, Evaluated>;
+}
+
+/** One closed iteration. */
+export interface Iteration {
+  iteration: number;
+  head: RecordRef;
+  body: WarmStartBody | IterationBody;
+}
+
+/** All that the records of a run say. */
+export interface RunRecords {
+  genesis: GenesisBody;
+  iterations: Iteration[];
+  /** The newest record, closed or not. */
+  head: RecordRef;
+  entries: { entry: RecordEntry; ref: RecordRef }[];
+}
+
+export function isIterationBody(body: WarmStartBody | IterationBody): body is IterationBody {
+  return 'decision' in body;
+}
+
+/** Joins a chain of records, in order. Null for a chain without its first record. */
+export function joinRecords(entries: { entry: RecordEntry; ref: RecordRef }[]): RunRecords | null {
+  const [first] = entries;
+  const last = entries.at(-1);
+  if (!first || !last) return null;
+  return {
+    genesis: first.entry.body as GenesisBody,
+    iterations: entries
+      .filter(({ entry }) => entry.kind === 'outcome')
+      .map(({ entry, ref }) => ({ iteration: entry.iteration, head: ref, body: entry.body as WarmStartBody | IterationBody })),
+    head: last.ref,
+    entries,
+  };
+}

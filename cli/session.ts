@@ -1,0 +1,130 @@
+/**
+ * What a command talks to: the artifact store, and Temporal when it is asked for. It finds the servers that the environment names or that run in this
+ * folder's home; commands that only read may borrow the home's own servers while they work. It starts no worker.
+ */
+import { Client, Connection } from '@temporalio/client';
+import { loadClientConnectConfig } from '@temporalio/envconfig';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ArtifactStore } from '../artifacts/store.ts';
+import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
+import { RatchetError } from '../core/errors.ts';
+import { readHome } from '../infra/home.ts';
+import {
+  endpointEnvironment,
+  ensureServers,
+  ratchetHome,
+  runningServers,
+  serversStatus,
+  type Endpoints,
+  type Servers,
+} from '../infra/servers.ts';
+import { asRatchetError } from './failures.ts';
+
+/** A connection is made within milliseconds, or within a second across the world. */
+const CONNECT_BOUND_MS = 5_000;
+/** A single question to Temporal. */
+export const CALL_BOUND_MS = 10_000;
+/** A server that is being restarted is back within about a second; a slow machine gets this long. */
+const RESTART_BOUND_MS = 10_000;
+const RESTART_POLL_MS = 200;
+/** Reading commands read some objects more than once. */
+const CACHE_BYTES = 64 * 1024 * 1024;
+
+/** The folder of the program. */
+export const PROGRAM_FOLDER = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** Where this machine's servers and data live: `$RATCHET_HOME`, else `.ratchet` beside the program, wherever it is called from. */
+export function home(): string {
+  return ratchetHome(process.env, PROGRAM_FOLDER);
+}
+
+export interface Session {
+  home: string;
+  endpoints: Endpoints;
+  /** For child processes: the environment with these endpoints. */
+  environment: Record<string, string | undefined>;
+  store: ArtifactStore;
+  /** Connects at the first call. Throws Unavailable. */
+  temporal(): Promise<Client>;
+  close(): Promise<void>;
+}
+
+export function sessionOf(endpoints: Endpoints, borrowed: Servers | null = null): Session {
+  const environment = { ...process.env, RATCHET_HOME: home(), ...endpointEnvironment(endpoints) };
+  const store = ArtifactStore.connect({ ...storeConfigFromEnvironment(environment), cacheBytes: CACHE_BYTES });
+  let client: Promise<Client> | null = null;
+  return {
+    home: home(),
+    endpoints,
+    environment,
+    store,
+    temporal: () => (client ??= connect(endpoints)),
+    async close() {
+      store.close();
+      // A connection that failed has nothing to close.
+      const connected = await client?.catch(() => null);
+      await connected?.connection.close();
+      await borrowed?.stop();
+    },
+  };
+}
+
+/** Temporal with the TLS and keys that its own environment variables and files say, where the environment named the server; plain for our own. */
+async function connect({ temporal: { address, namespace } }: Endpoints): Promise<Client> {
+  const { connectionOptions } = process.env['TEMPORAL_ADDRESS'] ? loadClientConnectConfig() : { connectionOptions: {} };
+  try {
+    const connection = await Connection.connect({ ...connectionOptions, address, connectTimeout: CONNECT_BOUND_MS });
+    return new Client({ connection, namespace });
+  } catch (error) {
+    throw new RatchetError('Unavailable', `Temporal at ${address} does not answer: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** One question to Temporal, bounded; what goes wrong is told in our terms. */
+export async function ask<T>(client: Client, question: () => Promise<T>, boundMs = CALL_BOUND_MS): Promise<T> {
+  try {
+    return await client.connection.withDeadline(Date.now() + boundMs, question);
+  } catch (error) {
+    throw asRatchetError(error);
+  }
+}
+
+/**
+ * The servers in use. `borrow`: where the home has data but nothing runs, its servers are started for this command and stopped after it, so that a run
+ * can be looked at any time. Throws Unavailable saying what to start.
+ */
+export async function openSession(options: { borrow: boolean }): Promise<Session> {
+  const endpoints = await restarted();
+  if (endpoints) return sessionOf(endpoints);
+  if (options.borrow && (await readHome(home()))?.s3) {
+    const servers = await ensureServers({ home: home(), onProgress: () => undefined });
+    return sessionOf(servers.endpoints, servers);
+  }
+  throw new RatchetError(
+    'Unavailable',
+    `no servers run for ${home()}; \`npm start\` or \`npx ratchet up\` starts them, or name yours with TEMPORAL_ADDRESS and RATCHET_S3_ENDPOINT`,
+  );
+}
+
+/** Does `work` with a session and closes it, whatever happens. */
+export async function withSession<T>(options: { borrow: boolean }, work: (session: Session) => Promise<T>): Promise<T> {
+  const session = await openSession(options);
+  try {
+    return await work(session);
+  } finally {
+    await session.close();
+  }
+}
+
+/** The running servers, waiting for those that somebody restarts at this moment. */
+async function restarted(): Promise<Endpoints | null> {
+  const deadline = performance.now() + RESTART_BOUND_MS;
+  for (;;) {
+    const found = await runningServers(home());
+    if (found || performance.now() >= deadline) return found;
+    const { temporal, s3 } = await serversStatus(home());
+    if (![temporal, s3].some(({ state }) => state === 'restarting' || state === 'starting')) return null;
+    await new Promise((resolve) => setTimeout(resolve, RESTART_POLL_MS));
+  }
+}
