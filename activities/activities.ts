@@ -8,6 +8,7 @@ import { appendRecord } from '../artifacts/run-log.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import type { ComputePool } from '../learning/compute/pool.ts';
+import { attestRecord } from './attest.ts';
 import { countFailure, toApplicationFailure } from './failures.ts';
 import type { FailureCounts } from './failures.ts';
 import { checkPayload } from './payload.ts';
@@ -62,7 +63,9 @@ export function createRecordActivities(store: ArtifactStore): { appendRecord: (c
       const timer = setInterval(() => context.heartbeat(told), HEARTBEAT_INTERVAL_MS);
       try {
         checkCall('appendRecord', call);
-        return await appendRecord(store, call.scope, call.input, { signal: context.cancellationSignal });
+        const record = await appendRecord(store, call.scope, call.input, { signal: context.cancellationSignal });
+        await attestRecord(store, call.scope, record, context.info.attempt, context.cancellationSignal);
+        return record;
       } catch (error) {
         throw failed(context, error, told);
       } finally {

@@ -206,8 +206,21 @@ export function readStage(
   return store.readManifest<StageManifest>(stageKey(runId, stage, input), options);
 }
 
+function attestationKey(runId: string, index: number): string {
+  return `${attestationsFolder(runId)}${String(index).padStart(INDEX_DIGITS, '0')}.json`;
+}
+
 /** Writes the attestation of a record; a later one of the same record replaces it. */
 export function attest(store: ArtifactStore, runId: string, attestation: Attestation, options: CallOptions = {}): Promise<void> {
-  const name = String(attestation.record.index).padStart(INDEX_DIGITS, '0');
-  return store.writePointer(`${attestationsFolder(runId)}${name}.json`, attestation, options);
+  return store.writePointer(attestationKey(runId, attestation.record.index), attestation, options);
+}
+
+/** The attestation of the record at `index`, or null. */
+export function readAttestation(
+  store: ArtifactStore,
+  runId: string,
+  index: number,
+  options: CallOptions = {},
+): Promise<Attestation | null> {
+  return store.readManifest<Attestation>(attestationKey(runId, index), options);
 }

@@ -9,6 +9,7 @@
  */
 import { parseArgs } from 'node:util';
 import { runStage } from '../activities/run-stage.ts';
+import type { Progress } from '../activities/stage.ts';
 import { stages, type StageName } from '../activities/stages/registry.ts';
 import { appendRecord, createRun } from '../artifacts/run-log.ts';
 import { ArtifactStore } from '../artifacts/store.ts';
@@ -20,6 +21,9 @@ import { loadRecipe } from '../recipes/load.ts';
 import type { Recipe } from '../recipes/schema.ts';
 import { iterate, warmStart, type LoopCalls, type LoopState, type Tell } from '../workflows/improvement-loop.ts';
 
+/** How often progress within a stage is printed. */
+const SHOW_EVERY_MS = 10_000;
+
 export interface InlineRun {
   recipe: Recipe;
   store: ArtifactStore;
@@ -27,12 +31,21 @@ export interface InlineRun {
   /** Where results of stages are remembered: normally the run itself; runs that share a scope share what they have in common. */
   scope?: string;
   tell?: Tell;
+  onProgress?: (progress: Progress) => void;
 }
 
 /** Runs the whole loop and returns its last state. */
-export async function inlineLoop({ recipe, store, runId, scope = runId, tell = () => {} }: InlineRun): Promise<LoopState> {
+export async function inlineLoop({
+  recipe,
+  store,
+  runId,
+  scope = runId,
+  tell = () => {},
+  onProgress = () => {},
+}: InlineRun): Promise<LoopState> {
   await createRun(store, runId, recipe);
-  const call = (name: StageName) => (input: unknown) => runStage(name, input, { stages, store, scope, fingerprint: numericFingerprint() });
+  const call = (name: StageName) => (input: unknown) =>
+    runStage(name, input, { stages, store, scope, fingerprint: numericFingerprint(), onProgress });
   const calls = {
     ...Object.fromEntries((Object.keys(stages) as StageName[]).map((name) => [name, oneAtATime(call(name))])),
     appendRecord: (entry) => appendRecord(store, runId, entry),
@@ -79,11 +92,18 @@ if (import.meta.main) {
   });
   const store = await openStore();
   const started = performance.now();
+  const clock = () => `${((performance.now() - started) / 1000).toFixed(1).padStart(7)} s`;
+  let shown = started;
   const state = await inlineLoop({
     recipe,
     store,
     runId: values.id,
-    tell: (phase) => console.log(`${((performance.now() - started) / 1000).toFixed(1).padStart(7)} s  ${phase}`),
+    tell: (phase) => console.log(`${clock()}  ${phase}`),
+    onProgress: ({ phase, done, total, unit, metrics }) => {
+      if (performance.now() - shown < SHOW_EVERY_MS) return;
+      shown = performance.now();
+      console.log(`${clock()}    ${phase}: ${done} of ${total} ${unit} ${metrics ? JSON.stringify(metrics) : ''}`);
+    },
   });
   for (const [name, { success }] of Object.entries(state.reports)) {
     console.log(

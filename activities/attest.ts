@@ -1,0 +1,47 @@
+/**
+ * Attestations: when, where and by what a record was closed. Kept beside the record and never in it, so that records stay equal whoever wrote them.
+ * Unsigned for now: they inform, they do not prove.
+ */
+import { readFileSync } from 'node:fs';
+import { availableParallelism, cpus, hostname, totalmem } from 'node:os';
+import { attest, readAttestation } from '../artifacts/run-log.ts';
+import type { RecordRef } from '../artifacts/record.ts';
+import type { ArtifactStore } from '../artifacts/store.ts';
+
+const { version, dependencies } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+  dependencies: Record<string, string>;
+};
+
+/** Attests `record` of the run, closed now by this process; `attempts` is how often its activity was tried. */
+export async function attestRecord(
+  store: ArtifactStore,
+  runId: string,
+  record: RecordRef,
+  attempts: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const before = record.index === 0 ? null : await readAttestation(store, runId, record.index - 1, { signal });
+  const at = new Date();
+  await attest(
+    store,
+    runId,
+    {
+      record,
+      at: at.toISOString(),
+      host: hostname(),
+      pid: process.pid,
+      versions: {
+        ratchet: version,
+        node: process.versions.node,
+        onnxruntime: dependencies['onnxruntime-node'] ?? '',
+        temporal: dependencies['@temporalio/worker'] ?? '',
+      },
+      attempts,
+      // Since the record before was closed: the time that the work in between took, pauses and outages included.
+      durationMs: before === null ? 0 : Math.max(0, at.getTime() - Date.parse(before.at)),
+      details: { cores: availableParallelism(), processor: cpus()[0]?.model ?? 'unknown', memoryBytes: totalmem() },
+    },
+    { signal },
+  );
+}
