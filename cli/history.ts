@@ -32,11 +32,14 @@ export interface HistoryRow {
 }
 
 export function historyRows(records: RunRecords): HistoryRow[] {
+  const { panels, strategies } = records.genesis.recipe.report;
+  // The keys of a record are in the order of its canonical form; people expect the order of the recipe.
+  const names = panels.flatMap((panel) => strategies.map(({ kind }) => `${panel} ${kind}`));
   return records.iterations.map(({ iteration, head, body }) => {
     const row: HistoryRow = {
       iteration,
       policy: body.policy.sha256,
-      measured: Object.entries(body.reports).map(([name, evaluated]) => measured(name, evaluated)),
+      measured: names.flatMap((name) => (body.reports[name] ? [measured(name, body.reports[name])] : [])),
       decision: null,
       rewardModel: null,
       update: null,

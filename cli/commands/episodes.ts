@@ -91,7 +91,7 @@ export function transcript(episode: Episode, scores: (number | null)[] | null): 
     const score = scores?.[i];
     const q = score === null || score === undefined ? '' : `   Q ${score.toFixed(3)}`;
     const p = turn.logProbability === 0 ? '' : `   p ${Math.exp(turn.logProbability).toFixed(2)}`;
-    lines.push(...turn.observation.split('\n').map((line) => `      ${line}`), `${String(i + 1).padStart(3)} > ${turn.action}${q}${p}`);
+    lines.push(...turn.observation.split(/\n+/).map((line) => `      ${line}`), `${String(i + 1).padStart(3)} > ${turn.action}${q}${p}`);
   });
   return lines;
 }

@@ -98,7 +98,9 @@ async function start(prepared: Prepared, id: string | undefined, chosen: boolean
     session = host ? sessionOf(host.endpoints) : await openSession({ borrow: false });
     await probe(session);
     const launched = await choose(session, prepared, id, chosen);
-    print(launchText(launched), ...linksOf(session));
+    // Whoever brings up the workers makes a run under way go on.
+    const text = launched.how === 'attached' && host ? `run ${launched.runId} goes on` : launchText(launched);
+    print(text, ...linksOf(session));
     if (launched.how === 'finished') return;
     const finished = await show(session, launched.runId, host, interruption, (to) => (say = to));
     say = note;
@@ -107,7 +109,7 @@ async function start(prepared: Prepared, id: string | undefined, chosen: boolean
       note(
         '',
         host ? 'Stopping: the workers finish with a checkpoint.' : laterLine(launched.runId),
-        `The run is safe. Go on with: npm start${chosen ? ` -- --id ${launched.runId} with the same options` : ''}`,
+        'The run is safe. Go on with: npm start',
       );
       process.exitCode = INTERRUPTED;
     }
@@ -153,17 +155,16 @@ function linksOf({ endpoints }: Session): string[] {
 
 function nextCommands(runId: string, { endpoints }: Session, staysUp: boolean): string[] {
   const ui = endpoints.temporal.uiUrl ?? 'its address is that of your Temporal';
-  return [
-    'Next:',
-    `  npx ratchet history ${runId}      the table above, any time`,
-    `  npx ratchet episodes ${runId}     what the agent did, with the reward model's score of every step`,
-    `  npx ratchet show ${runId} 1       the records of an iteration`,
-    `  npx ratchet verify ${runId}       re-hash everything it says`,
-    `  npm start                         another run; an interrupted one goes on`,
-    staysUp
-      ? `  Temporal's dashboard: ${ui}`
-      : '  npx ratchet up                    servers and workers in the background, with the dashboard of Temporal',
+  const next: [string, string][] = [
+    [`npx ratchet history ${runId}`, 'the table above, at any time'],
+    [`npx ratchet episodes ${runId}`, "what the agent did, with the reward model's score of every step"],
+    [`npx ratchet show ${runId} 1`, 'the records of an iteration'],
+    [`npx ratchet verify ${runId}`, 're-hash everything that it says'],
+    ['npm start', 'another run; an interrupted one goes on'],
+    staysUp ? [ui, "Temporal's dashboard"] : ['npx ratchet up', "servers and workers in the background, with Temporal's dashboard"],
   ];
+  const width = Math.max(...next.map(([command]) => command.length));
+  return ['Next:', ...next.map(([command, purpose]) => `  ${command.padEnd(width)}   ${purpose}`)];
 }
 
 function laterLine(runId: string): string {

@@ -58,6 +58,8 @@ const LABELS: Record<string, string> = {
   evaluate: 'evaluations',
   pairTruth: 'pair truth',
 };
+/** The phases that trainings report while they train. */
+const TRAINING = new Set(['warm start', 'reward model', 'policy update']);
 
 /** How a history ended. */
 export type Close =
@@ -207,8 +209,8 @@ function stage(label: string, activities: Activity[]): Work {
     return { label, done, total: activities.length, unit: '', finished, metrics: {}, sinceMs };
   }
   const { done, total, unit, metrics, phase } = only.last;
-  // Loading or measuring around the training proper has a phase of its own.
-  const shown = phase === label || only.done ? label : `${label}: ${phase}`;
+  // What is done before and after the training proper has a phase of its own.
+  const shown = TRAINING.has(phase) || only.done ? label : `${label}: ${phase}`;
   return { label: shown, done: only.done ? total : done, total, unit, finished, metrics: metrics ?? {}, sinceMs };
 }
 

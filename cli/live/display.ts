@@ -46,7 +46,7 @@ export function displayLines(view: LiveView, { columns, unicode }: DisplayOption
   const title = recipe ? `${view.runId}   ${recipe.method} · scale ${recipe.scale} · seed ${recipe.seed}` : view.runId;
   const times = [
     ...(elapsedMs === null ? [] : [duration(elapsedMs)]),
-    ...(leftMs === null ? [] : [`this step about ${duration(leftMs)} more`]),
+    ...(tellable(leftMs) ? [`this step about ${duration(leftMs)} more`] : []),
   ];
   const lines = [title, `${whereText(view)}${times.length > 0 ? `   ${times.join(', ')}` : ''}`];
   if (work.length > 0 && !view.outcome) {
@@ -70,20 +70,30 @@ export function displayLines(view: LiveView, { columns, unicode }: DisplayOption
   return lines.map((line) => clip(line, columns));
 }
 
-/** The same in one line, for a log. */
+/** The same in one line, for a log. Work of several kinds that is counted alike is added up. */
 export function displayLine(view: LiveView): string {
   const parts = [whereText(view)];
-  const current = view.work.filter(({ finished }) => !finished).at(-1) ?? view.work.at(-1);
-  if (current && !view.outcome) {
-    const metrics = metricsText(current.metrics);
-    parts.push(`${current.label} ${countText(current)}${metrics ? ` (${metrics})` : ''}`);
+  const open = view.work.filter(({ finished }) => !finished);
+  const [first] = open.length > 0 ? open : view.work.slice(-1);
+  if (first && !view.outcome) {
+    const alike = view.work.filter(({ unit }) => unit === first.unit);
+    const sum = (field: 'done' | 'total') => alike.reduce((total, each) => total + each[field], 0);
+    const [label, metrics] = alike.length === 1 ? [`${first.label} `, metricsText(first.metrics)] : ['', ''];
+    parts.push(`${label}${countText({ ...first, done: sum('done'), total: sum('total') })}${metrics ? ` (${metrics})` : ''}`);
   }
-  if (view.leftMs !== null) parts.push(`about ${duration(view.leftMs)} more`);
+  if (tellable(view.leftMs)) parts.push(`about ${duration(view.leftMs)} more`);
   for (const reason of view.waiting) parts.push(`waiting: ${reason.split('\n')[0]}`);
   return `[${view.elapsedMs === null ? '0:00' : duration(view.elapsedMs)}] ${parts.join(' · ')}`;
 }
 
-function countText({ done, total, unit }: LiveView['work'][number]): string {
+/** Less than a second is no time to speak of. */
+function tellable(leftMs: number | null): leftMs is number {
+  return leftMs !== null && leftMs >= 1_000;
+}
+
+function countText({ done, total, unit, finished }: LiveView['work'][number]): string {
+  // A single piece of work that has not told how far it is.
+  if (unit === '' && total <= 1) return finished ? 'done' : 'under way';
   const shown = `${count(done)}/${total > 0 ? count(total) : '?'}`;
   return unit ? `${shown} ${unit}` : shown;
 }

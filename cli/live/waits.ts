@@ -9,6 +9,8 @@ export interface Pending {
   queue: string | null;
   /** `running` at a worker, or `waiting` for one. */
   state: 'running' | 'waiting';
+  /** Its worker was one of this machine and is dead. */
+  lost: boolean;
   attempt: number;
   failure: string | null;
   /** When the next attempt may start; null where nothing holds it back. */
@@ -37,9 +39,12 @@ export function waitingFor({ nowMs, pending, unserved, servers }: Situation): st
   }
   for (const queue of unserved)
     reasons.push(`no worker serves the queue ${queue}; start one with \`npx ratchet up\` or \`npx ratchet worker --queues ${queue}\``);
+  const lost = pending.filter((each) => each.lost);
+  if (lost.length > 0)
+    reasons.push(`${[...new Set(lost.map(({ stage }) => stage))].join(', ')}: the worker died; another takes over within seconds`);
   const failing = new Map<string, Pending[]>();
   for (const each of pending) {
-    if (each.failure === null || each.attempt < 2 || each.state === 'running') continue;
+    if (each.failure === null || each.attempt < 2 || each.lost || each.state === 'running') continue;
     const key = `${each.stage} ${each.failure}`;
     failing.set(key, [...(failing.get(key) ?? []), each]);
   }

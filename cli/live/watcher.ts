@@ -223,7 +223,7 @@ export class RunWatcher {
       const client = await this.#session.temporal();
       const { raw } = await ask(client, () => client.workflow.getHandle(this.#runId).describe());
       const heartbeats = new Map<string, Progress>();
-      this.#pending = (raw.pendingActivities ?? []).map((activity): Pending => {
+      const pending = (raw.pendingActivities ?? []).map(async (activity): Promise<Pending> => {
         const id = activity.activityId ?? '';
         const [told] = arrayFromPayloads(defaultPayloadConverter, activity.heartbeatDetails?.payloads) as (StageHeartbeat | undefined)[];
         const running = activity.state !== SCHEDULED;
@@ -235,12 +235,14 @@ export class RunWatcher {
           stage: this.#log.labelOf(id) ?? stage,
           queue: this.#queueOf(stage),
           state: running ? 'running' : 'waiting',
+          lost: running && (await isDeadHere(activity.lastWorkerIdentity ?? '')),
           attempt: activity.attempt ?? 1,
           failure: activity.lastFailure ? failureText(activity.lastFailure) : null,
           nextAttemptAtMs: optionalTsToMs(activity.nextAttemptScheduleTime) ?? null,
           scheduledAtMs: optionalTsToMs(activity.scheduledTime) ?? 0,
         };
       });
+      this.#pending = await Promise.all(pending);
       const task = raw.pendingWorkflowTask;
       this.#loopWaits = task !== null && task !== undefined && !task.startedTime;
       this.#log.hear(heartbeats);
