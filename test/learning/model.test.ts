@@ -171,12 +171,12 @@ test('new weights are a function of the key alone, with the stated spread', () =
     return Math.sqrt(data.reduce((sum, x) => sum + x * x, 0) / data.length);
   };
   const expected: [string, number][] = [
-    ['model.embed_tokens.weight', 0.5],
-    [headName(config), 0.02 / 8],
+    ['model.embed_tokens.weight', 0.25],
+    [headName(config), 1 / 8],
     ['model.layers.0.self_attn.q_proj.weight', 1 / 8],
-    ['model.layers.1.self_attn.o_proj.weight', 1 / 8 / 2],
-    ['model.layers.1.mlp.down_proj.weight', 1 / Math.sqrt(176) / 2],
+    ['model.layers.1.mlp.up_proj.weight', 1 / 8],
   ];
+  for (const part of ['self_attn.o_proj', 'mlp.down_proj']) assert.equal(deviation(`model.layers.1.${part}.weight`), 0);
   for (const [name, value] of expected)
     assert.ok(Math.abs(deviation(name) / value - 1) < 0.05, `${name}: ${deviation(name)}, stated ${value}`);
   assert.ok(model.tensors.get('model.norm.weight')!.data.every((x) => x === 1));

@@ -102,7 +102,7 @@ export function loss(config: LlamaConfig, weights: Weights, { trees, terms }: Ba
 
 // --- random models and trees -----------------------------------------------------------------------------------------------------------------------
 
-/** A tiny model with random gains and a head large enough that its outputs differ. */
+/** A tiny model with random gains and matrices all large enough that its outputs differ. */
 export function tinyModel(seed: number, options: { keyValueHeads?: number; score?: boolean; vocabulary?: number } = {}): Model {
   const { keyValueHeads = 2, vocabulary = 11 } = options;
   const config = llamaConfig({ vocabulary, width: 8, layers: 2, heads: 2, keyValueHeads, feedForward: 12, context: 64 });
@@ -110,7 +110,7 @@ export function tinyModel(seed: number, options: { keyValueHeads?: number; score
   for (const [name, { shape, data }] of model.tensors) {
     const random = new Random(['test', seed, 'gains', name]);
     if (shape.length === 1) for (let i = 0; i < data.length; i++) data[i] = 0.5 + random.uniform();
-    if (name === 'lm_head.weight') for (let i = 0; i < data.length; i++) data[i] = 0.5 * random.normal();
+    else for (let i = 0; i < data.length; i++) data[i] = (name.includes('layers') ? 0.4 : 0.5) * random.normal(); // new models have zeros
   }
   if (!options.score) return model;
   const random = new Random(['test', seed, 'score']);
