@@ -43,11 +43,13 @@ function file(header: unknown, body: number[]): Uint8Array {
 }
 
 test('safetensors: bytes laid out by hand are read as the format says', () => {
-  const bytes = file({ b: { dtype: 'F32', shape: [1], data_offsets: [8, 12] }, a: { dtype: 'F32', shape: [2, 1], data_offsets: [0, 8] } }, [
-    ...[0, 0, 128, 63], // 1 as IEEE 754 single precision, little-endian
-    ...[0, 0, 0, 192], // -2
-    ...[0, 0, 0, 63], // 0.5
-  ]);
+  const bytes = file(
+    { b: { dtype: 'F32', shape: [1], data_offsets: [8, 12] }, a: { dtype: 'F32', shape: [2, 1], data_offsets: [0, 8] } },
+    [
+      // 1, -2 and 0.5 in IEEE 754 single precision, little-endian
+      0, 0, 128, 63, 0, 0, 0, 192, 0, 0, 0, 63,
+    ],
+  );
   const { tensors } = readSafetensors(bytes);
   assert.deepEqual([...tensors.get('a')!.data], [1, -2]);
   assert.deepEqual([...tensors.get('b')!.data], [0.5]);
@@ -92,8 +94,8 @@ test('a model comes back from its files, and equal models have equal files', () 
     assert.deepEqual(found.config, model.config);
     assert.deepEqual(new Map([...found.tensors].sort()), new Map([...model.tensors].sort()));
     const shuffled = {
-      config: Object.fromEntries(Object.entries(model.config).reverse()) as LlamaConfig,
-      tensors: new Map([...model.tensors].reverse()),
+      config: Object.fromEntries(Object.entries(model.config).toReversed()) as LlamaConfig,
+      tensors: new Map([...model.tensors].toReversed()),
     };
     assert.deepEqual(modelFiles(shuffled, TOKENIZER), files);
   }

@@ -37,7 +37,7 @@ function softmax(x: number[]): number[] {
 export function states(config: LlamaConfig, weights: Weights, ids: number[]): number[][] {
   const { hidden_size: D, head_dim: E, rms_norm_eps: epsilon, rope_theta: theta } = config;
   const group = config.num_attention_heads / config.num_key_value_heads;
-  let xs = ids.map((id) => [...weights.get('model.embed_tokens.weight')!.slice(id * D, (id + 1) * D)]);
+  let xs = ids.map((id) => Array.from(weights.get('model.embed_tokens.weight')!.subarray(id * D, (id + 1) * D)));
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
     const w = (part: string) => weights.get(`model.layers.${layer}.${part}.weight`)!;
     const hs = xs.map((x) => norm(x, w('input_layernorm'), epsilon));

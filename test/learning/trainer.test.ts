@@ -109,7 +109,7 @@ test('Muon orthogonalises the momentum of the block matrices and leaves the rest
       const block = shape.length === 2 && name.startsWith('model.layers.');
       // In the first step the momentum is a multiple of the gradient, and the iteration normalises its size away.
       const update = block
-        ? newtonSchulz(Array.from({ length: rows }, (_, r) => [...g.slice(r * columns, (r + 1) * columns)])).flat()
+        ? newtonSchulz(Array.from({ length: rows }, (_, r) => Array.from(g.subarray(r * columns, (r + 1) * columns)))).flat()
         : undefined;
       for (let i = 0; i < data.length; i++) {
         const change = update ? 0.02 * Math.sqrt(Math.max(1, rows / columns)) * update[i]! : (0.01 * g[i]!) / (Math.abs(g[i]!) + 1e-8);
