@@ -92,7 +92,7 @@ function strategiesOf(rows: readonly HistoryRow[], panel: string): string[] {
 }
 
 const ITERATION: Column<HistoryRow> = { title: 'iteration', cell: ({ iteration }) => String(iteration), align: 'right' };
-const POLICY: Column<HistoryRow> = { title: 'policy', cell: ({ policy }) => short(policy) };
+const POLICY: Column<HistoryRow> = { title: 'policy', cell: ({ policy }) => short(policy), optional: true };
 
 /** Success by iteration and strategy on one panel; with `gains` also the gain over the policy before, and the turns of the first strategy's successes. */
 export function successTable(rows: readonly HistoryRow[], panel: string, options: { gains: boolean; width?: number }): string[] {
@@ -129,7 +129,7 @@ const LEARNING: Column<HistoryRow>[] = [
         : NONE,
   },
   { title: 'decision (validation)', cell: ({ decision }) => decisionText(decision) },
-  { title: 'head', cell: ({ head }) => short(head) },
+  { title: 'head', cell: ({ head }) => short(head), optional: true },
 ];
 
 function decisionText(decision: Decision | null): string {

@@ -5,6 +5,7 @@
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import module from 'node:module';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
@@ -20,6 +21,8 @@ const recent = major > LEAST_NODE[0] || (major === LEAST_NODE[0] && minor >= LEA
 const pinned = process.env.RATCHET_PINNED_NODE ?? fileURLToPath(new URL('../node_modules/node/bin/node', import.meta.url));
 
 if (recent) {
+  // Halves the time until a command begins; Node keeps the cache in the system's temporary directory.
+  module.enableCompileCache?.();
   const { main } = await import('./main.ts');
   await main(process.argv.slice(2));
 } else if (existsSync(pinned) && !process.env[HANDED_OVER]) {

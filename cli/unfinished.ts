@@ -38,7 +38,7 @@ async function underWay({ store, temporal }: Session, like: Prepared | null): Pr
 /** One that is in the store, has work left, and that Temporal does not know: its database was lost, or the launch died before it. */
 async function forgotten({ store, temporal }: Session, like: Prepared | null): Promise<Unfinished | null> {
   const client = await temporal();
-  for (const runId of (await listRuns(store)).reverse()) {
+  for (const runId of (await listRuns(store)).toReversed()) {
     const run = await ofStore(store, runId, like);
     if (!run) continue;
     const done = (await recordsOf(store, runId))?.iterations.at(-1)?.iteration ?? -1;

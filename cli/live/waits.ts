@@ -38,7 +38,9 @@ export function waitingFor({ nowMs, pending, unserved, servers }: Situation): st
       reasons.push(`${title} is ${status.state}${status.reason ? `: ${status.reason}` : ''}`);
   }
   for (const queue of unserved)
-    reasons.push(`no worker serves the queue ${queue}; start one with \`npx ratchet up\` or \`npx ratchet worker --queues ${queue}\``);
+    reasons.push(
+      `no worker serves the queue ${queue}; start one with \`npx ratchet up\` or \`npx ratchet worker --queues ${queue.slice(queue.lastIndexOf('-') + 1)}\``,
+    );
   const lost = pending.filter((each) => each.lost);
   if (lost.length > 0)
     reasons.push(`${[...new Set(lost.map(({ stage }) => stage))].join(', ')}: the worker died; another takes over within seconds`);

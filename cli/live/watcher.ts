@@ -8,6 +8,7 @@ import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { StageHeartbeat } from '../../activities/activities.ts';
 import type { Progress, Queue } from '../../activities/stage.ts';
+import { recordKey } from '../../artifacts/run-log.ts';
 import { RatchetError } from '../../core/errors.ts';
 import { identify } from '../../infra/processes.ts';
 import { serversStatus, type ServersStatus } from '../../infra/servers.ts';
@@ -72,7 +73,7 @@ export class RunWatcher {
     await this.#attempt('temporal', () => this.#read(false));
     await this.#surroundings();
     await this.#describe();
-    this.#records = await recordsOf(this.#session.store, this.#runId);
+    await this.#readRecords();
     return this.view();
   }
 
@@ -83,13 +84,13 @@ export class RunWatcher {
       this.#repeat(POLL_MS, () => this.#describe()),
       this.#repeat(SURROUNDINGS_POLL_MS, async () => {
         await this.#surroundings();
-        await this.#attempt('store', async () => void (this.#records = await recordsOf(this.#session.store, this.#runId)));
+        await this.#attempt('store', () => this.#readRecords());
       }),
     ]).then(() => undefined);
     await this.#following;
     if (this.#close === null) return null;
     // The last record was written just before the end.
-    await this.#attempt('store', async () => void (this.#records = await recordsOf(this.#session.store, this.#runId)));
+    await this.#attempt('store', () => this.#readRecords());
     return this.view().outcome;
   }
 
@@ -192,6 +193,13 @@ export class RunWatcher {
       if (close) this.#close = close;
       if (close || wait || !this.#token) return;
     }
+  }
+
+  /** Reads the records again where there is a new one. */
+  async #readRecords(): Promise<void> {
+    const { store } = this.#session;
+    const next = this.#records?.entries.length ?? 0;
+    if (await store.readBytes(recordKey(this.#runId, next))) this.#records = await recordsOf(store, this.#runId);
   }
 
   /** Finds the newest execution of the run, and when the first began. False where Temporal does not know the run. */
