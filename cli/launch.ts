@@ -18,6 +18,7 @@ import type { Recipe } from '../recipes/schema.ts';
 import { RECIPE, type LoopInput } from '../workflows/durable-loop.ts';
 import type { improvementLoop } from '../workflows/index.ts';
 import { DEFAULT_FLEET, taskQueue } from '../workflows/task-queues.ts';
+import { loopStateOf } from './records.ts';
 import { recordsOf } from './runs.ts';
 import { ask, type Session } from './session.ts';
 
@@ -113,7 +114,7 @@ export async function launch(session: Session, { recipe: asked, initial: files }
   const recipe: Recipe = initial ? { ...asked, policy: { ...asked.policy, initial: initial.sha256 } } : asked;
   if (runId !== undefined) {
     const { created } = await createRun(store, runId, recipe);
-    return created ? begin(session, runId, recipe, initial, 'started') : takeUp(session, runId, recipe, initial);
+    return created ? begin(session, { runId, recipe, initial, state: null }, 'started') : takeUp(session, runId, recipe, initial);
   }
   for (let number = await nextNumber(store, recipe); ; number++) {
     const id = `${idBase(recipe)}${number}`;
@@ -122,11 +123,11 @@ export async function launch(session: Session, { recipe: asked, initial: files }
       if (error instanceof RatchetError && error.type === 'Conflict') return { created: false };
       throw error;
     });
-    if (created.created) return begin(session, id, recipe, initial, 'started');
+    if (created.created) return begin(session, { runId: id, recipe, initial, state: null }, 'started');
   }
 }
 
-/** A run that exists: attaches to it while it goes on, else starts it again; committed work is not done twice. */
+/** A run that exists: attaches to it while it goes on, else starts it again after its last closed iteration; committed work is not done twice. */
 export async function takeUp(session: Session, runId: string, recipe: Recipe, initial: ModelRef | null): Promise<Launched> {
   const client = await session.temporal();
   const state = await executionState(client, runId);
@@ -140,7 +141,7 @@ export async function takeUp(session: Session, runId: string, recipe: Recipe, in
       recipe.policy.initial,
       `run ${runId} has not begun; give the model's directory again with --set policy.initial=<directory>`,
     );
-  return begin(session, runId, recipe, known, 'resumed');
+  return begin(session, { runId, recipe, initial: known, state: records && loopStateOf(records) }, 'resumed');
 }
 
 /** Temporal's word for the newest execution of a run; null where it knows none. */
@@ -158,23 +159,13 @@ export function loopQueue(): string {
   return taskQueue('loop', process.env['RATCHET_FLEET'] || DEFAULT_FLEET);
 }
 
-async function begin(
-  session: Session,
-  runId: string,
-  recipe: Recipe,
-  initial: ModelRef | null,
-  how: 'started' | 'resumed',
-): Promise<Launched> {
+type Beginning = Pick<LoopInput, 'runId' | 'recipe' | 'initial' | 'state'>;
+
+async function begin(session: Session, beginning: Beginning, how: 'started' | 'resumed'): Promise<Launched> {
   const client = await session.temporal();
+  const { runId, recipe } = beginning;
   const { name, method, scale, seed } = recipe;
-  const input: LoopInput = {
-    runId,
-    recipe,
-    recipeSha256: digestJson(recipe),
-    initial,
-    state: null,
-    control: { paused: false, stopping: false },
-  };
+  const input: LoopInput = { ...beginning, recipeSha256: digestJson(recipe), control: { paused: false, stopping: false } };
   try {
     await ask(client, () =>
       client.workflow.start<typeof improvementLoop>('improvementLoop', {

@@ -13,6 +13,7 @@ import type { ArtifactRef, ModelRef } from '../core/nouns.ts';
 import type { Recipe } from '../recipes/schema.ts';
 import type { LabelReport } from '../rewards/labels.ts';
 import type { RewardModelReport } from '../rewards/reward-model.ts';
+import type { LoopState } from '../workflows/improvement-loop.ts';
 
 export interface GenesisBody {
   recipe: Recipe;
@@ -88,4 +89,13 @@ export function joinRecords(entries: { entry: RecordEntry; ref: RecordRef }[]): 
     head: last.ref,
     entries,
   };
+}
+
+/** The state after the last closed iteration, as the loop itself would hold it: what a run goes on from when Temporal has forgotten it. */
+export function loopStateOf({ genesis, iterations }: RunRecords): LoopState | null {
+  const first = iterations[0]?.body;
+  const last = iterations.at(-1);
+  if (!first || isIterationBody(first) || !last) return null;
+  const { policy, reports } = last.body;
+  return { iteration: last.iteration, head: last.head, panels: genesis.panels, demonstrations: first.demonstrations.set, policy, reports };
 }

@@ -34,7 +34,7 @@ export function runCommand(): Command {
         if (json) printJson({ run: launched.runId, how: launched.how });
         else print(launchText(launched));
         if (watch) await watchToEnd(session, launched.runId);
-        else if (!json) print(`Follow it: npx ratchet watch ${launched.runId}`);
+        else if (!json && launched.how !== 'finished') print(`Follow it: npx ratchet watch ${launched.runId}`);
       });
     });
 }
