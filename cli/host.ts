@@ -11,7 +11,9 @@ import { identify, isAlive, signal, thisProcess, type ProcessIdentity } from '..
 import type { OnProgress } from '../infra/progress.ts';
 import { endpointEnvironment, ensureServers, type Endpoints, type ProcessEvent } from '../infra/servers.ts';
 import { createSupervisor } from '../infra/supervisor.ts';
+import { workerConfig } from '../workers/config.ts';
 import { readWorkerReports } from '../workers/report.ts';
+import { QUEUES } from '../workflows/task-queues.ts';
 import { PROGRAM_FOLDER } from './session.ts';
 
 /** Who keeps the servers and workers of a home up. */
@@ -73,6 +75,8 @@ export async function becomeHost(
   command: HostRecord['command'],
   { onProgress, onEvent }: { onProgress: OnProgress; onEvent: (event: ProcessEvent) => void },
 ): Promise<Host> {
+  // What the workers would refuse is refused before anything starts.
+  workerConfig(QUEUES);
   await mkdir(join(home, 'logs'), { recursive: true, mode: 0o700 });
   await claim(home, command);
   const servers = await ensureServers({ home, onProgress }).catch(async (error: unknown) => {

@@ -6,6 +6,7 @@ import { Command } from 'commander';
 import { RatchetError } from '../../core/errors.ts';
 import { becomeHost, runningHost, type Host } from '../host.ts';
 import { launch, prepare, probe, takeUp, type Launched, type Prepared } from '../launch.ts';
+import { laterText } from '../live/display.ts';
 import { eventText, preparing } from '../live/preparing.ts';
 import { RunWatcher } from '../live/watcher.ts';
 import { finish, showToEnd } from '../live/watch.ts';
@@ -106,11 +107,8 @@ async function start(prepared: Prepared, id: string | undefined, chosen: boolean
     say = note;
     if (finished) print('', ...nextCommands(launched.runId, session, host === null));
     else {
-      note(
-        '',
-        host ? 'Stopping: the workers finish with a checkpoint.' : laterLine(launched.runId),
-        'The run is safe. Go on with: npm start',
-      );
+      if (host) note('', 'Stopping: the workers finish with a checkpoint. The run is safe; go on with: npm start');
+      else note('', laterText(launched.runId));
       process.exitCode = INTERRUPTED;
     }
   } finally {
@@ -165,8 +163,4 @@ function nextCommands(runId: string, { endpoints }: Session, staysUp: boolean): 
   ];
   const width = Math.max(...next.map(([command]) => command.length));
   return ['Next:', ...next.map(([command, purpose]) => `  ${command.padEnd(width)}   ${purpose}`)];
-}
-
-function laterLine(runId: string): string {
-  return `It goes on in the background: npx ratchet watch ${runId}`;
 }

@@ -130,7 +130,9 @@ export class ActivityLog {
 
   #begin(input: LoopInput | null): void {
     this.input = input;
-    if (input) this.control = { ...input.control };
+    if (!input) return;
+    this.control = { ...input.control };
+    this.iteration = input.state === null ? 0 : input.state.iteration + 1;
   }
 
   #schedule({ eventId, eventTime }: HistoryEvent, id: string, stageName: string, payloads: Payloads): void {

@@ -19,10 +19,10 @@ export interface DisplayOptions {
 /** `iteration 1 of 2 · collect`. */
 export function whereText({ iteration, phase, recipe, control, outcome }: LiveView): string {
   if (outcome) return outcomeText(outcome);
-  if (phase === null || iteration === null) return 'starting';
+  if (iteration === null) return 'starting';
   const at = iteration === 0 ? 'warm start' : `iteration ${iteration} of ${recipe?.iterations ?? '?'}`;
   const steer = control.paused ? ' · paused' : control.stopping ? ' · stopping after this iteration' : '';
-  return `${at}${phase === 'warm start' ? '' : ` · ${phase}`}${steer}`;
+  return `${at}${phase === 'warm start' ? '' : ` · ${phase ?? 'starting'}`}${steer}`;
 }
 
 export function outcomeText(outcome: NonNullable<LiveView['outcome']>): string {

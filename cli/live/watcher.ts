@@ -71,8 +71,8 @@ export class RunWatcher {
   /** Reads everything once, without waiting for news. Throws Unavailable when the store cannot be read; Temporal may be away. */
   async look(): Promise<LiveView> {
     await this.#attempt('temporal', () => this.#read(false));
-    await this.#surroundings();
     await this.#describe();
+    await this.#surroundings();
     await this.#readRecords();
     return this.view();
   }
