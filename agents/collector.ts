@@ -68,6 +68,13 @@ export async function collect(slots: readonly Slot[], options: CollectOptions): 
     options.onEpisode?.(episode);
   };
 
+  /** The row is free again; clearing it at once lets the decoders pack the others. */
+  const release = (row: number) => {
+    actor.policy.clear(row);
+    actor.rewardModel?.clear(row);
+    freeRows.push(row);
+  };
+
   let next = 0;
   let live: Live[] = [];
   const freeRows = Array.from({ length: actor.policy.rows }, (_, row) => row);
@@ -81,8 +88,6 @@ export async function collect(slots: readonly Slot[], options: CollectOptions): 
         finish(slot, started.environment.instruction, started.turns, started.environment.outcome, { kind: 'completed' });
       } else {
         freeRows.shift();
-        actor.policy.clear(started.row);
-        actor.rewardModel?.clear(started.row);
         live.push(started);
       }
     }
@@ -91,7 +96,7 @@ export async function collect(slots: readonly Slot[], options: CollectOptions): 
       if (actor.policy.length(one.row) + one.pending.length < options.context) reading.push(one);
       else {
         finish(one.slot, one.environment.instruction, one.turns, 0, { kind: 'failed', reason: 'context-overflow' });
-        freeRows.push(one.row);
+        release(one.row);
       }
     }
     const chosen = await decideAll(reading, options);
@@ -100,7 +105,7 @@ export async function collect(slots: readonly Slot[], options: CollectOptions): 
       act(one, chosen[i] as Chosen, tokens);
       if (one.environment.done) {
         finish(one.slot, one.environment.instruction, one.turns, one.environment.outcome, { kind: 'completed' });
-        freeRows.push(one.row);
+        release(one.row);
       } else live.push(one);
     });
     freeRows.sort((a, b) => a - b);

@@ -22,12 +22,12 @@ const VARIANTS: Record<string, string[]> = {
   /** As much more supervised training on the demonstrations. */
   'more-demonstrations': [
     'iterations=1',
-    'update={kind: more-demonstrations, optimizer: adamw, steps: 160, batchEpisodes: 8, learningRate: 5.0e-4, keepEvery: 160}',
+    'update={kind: more-demonstrations, optimizer: adamw, steps: 160, batchEpisodes: 8, learningRate: 5.0e-4, observationWeight: 0.3, keepEvery: 160}',
   ],
   /** Rejection-sampling SFT on the successes among the same rollouts. */
   'rejection-sft': [
     'iterations=1',
-    'update={kind: rejection-sft, optimizer: adamw, steps: 150, batchEpisodes: 8, learningRate: 5.0e-4, keepEvery: 150}',
+    'update={kind: rejection-sft, optimizer: adamw, steps: 150, batchEpisodes: 8, learningRate: 5.0e-4, observationWeight: 0, keepEvery: 150}',
   ],
 };
 

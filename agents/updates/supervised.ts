@@ -1,13 +1,15 @@
 /**
- * Supervised training of a policy on episodes: cross-entropy on the tokens of its commands, and with a small weight on what it saw.
+ * Supervised training of a policy on episodes: the likelihood of its commands exactly as the policy plays them, that is under the constraint of the
+ * admissible commands, and with a small weight the likelihood of what it saw, which teaches it to read.
  * Used for the warm start (on demonstrations), and as rejection-sampling SFT (on a policy's own successes).
  */
 import type { Episode } from '../../core/nouns.ts';
 import { Random, type RandomKey } from '../../core/random.ts';
 import { createTrainer } from '../../learning/trainer.ts';
 import { train, warmUpCosine, type TrainingHooks } from '../../learning/training-loop.ts';
-import type { Batch, Model, OptimizerOptions } from '../../learning/types.ts';
-import { encodeEpisode, type Tokens } from '../tokens.ts';
+import type { Batch, Model, OptimizerOptions, PreferenceTerms } from '../../learning/types.ts';
+import { decisionTree } from '../decision-trees.ts';
+import type { Tokens } from '../tokens.ts';
 
 export interface SupervisedSpec {
   optimizer: 'adamw' | 'muon';
@@ -20,7 +22,7 @@ export interface SupervisedSpec {
   muonLearningRate: number;
   weightDecay: number;
   warmUpSteps: number;
-  /** Weight of the loss on observation tokens; 1 would weigh them like commands. */
+  /** Weight of the likelihood of a token that the policy saw (over the whole vocabulary); that of a command is 1. */
   observationWeight: number;
 }
 
@@ -29,17 +31,19 @@ export interface SupervisedReport {
   steps: number;
   /** Tokens read over the whole training. */
   tokens: number;
-  /** Mean loss per weighted token over the last steps, nats. */
+  /** Mean loss per decision over the last steps, nats: commands, and observations with their weight. */
   loss: number;
 }
 
 /** The learning rate decays to this share of its peak. */
 const DECAY_FLOOR = 0.05;
 
+/** What one episode asks of the policy: the choices that were made, each among what was possible there. */
 interface Sequence {
   ids: number[];
-  /** Weight of predicting ids[i + 1] at i. */
-  weights: Float64Array;
+  choices: { node: number; allowed: number[]; token: number; weight: number; starts: boolean }[];
+  /** Turns with a choice. */
+  decisions: number;
 }
 
 /**
@@ -73,7 +77,7 @@ export async function trainSupervised(
     clipNorm: 1,
   };
   const trainer = await createTrainer(options.initial, {
-    objective: 'crossEntropy',
+    objective: 'preference',
     optimizer,
     lanes: options.lanes,
     ...(options.factors ? { factors: options.factors } : {}),
@@ -97,7 +101,7 @@ export async function trainSupervised(
           const at = (step % perEpoch) * spec.batchEpisodes;
           const part = order.slice(at, at + spec.batchEpisodes);
           for (const sequence of part) tokenCount += sequence.ids.length;
-          return crossEntropyBatches(part, options.microBatches);
+          return likelihoodBatches(part, options.microBatches);
         },
         rates: (step) => {
           const factor = warmUpCosine(step, spec.steps, spec.warmUpSteps, DECAY_FLOOR);
@@ -115,33 +119,50 @@ export async function trainSupervised(
 }
 
 function sequenceOf(tokens: Tokens, episode: Episode, observationWeight: number): Sequence {
-  const { ids, decisions, actionEnds } = encodeEpisode(tokens, episode);
-  const weights = new Float64Array(Math.max(0, ids.length - 1)).fill(observationWeight);
-  decisions.forEach((decision, t) => weights.fill(1, decision, actionEnds[t]));
-  return { ids, weights };
+  const { chain, turns } = decisionTree(tokens, episode);
+  const choices: Sequence['choices'] = [];
+  const seen = new Array<boolean>(chain.length).fill(true);
+  let decisions = 0;
+  for (const turn of turns) {
+    const command = turn.commands[turn.executed] as number[];
+    seen.fill(false, turn.node + 1, turn.node + 1 + command.length);
+    const made = turn.tree.choices[turn.executed] as { point: number; option: number }[];
+    if (made.length > 0) decisions++;
+    made.forEach(({ point, option }, i) => {
+      const { allowed } = turn.tree.points[point] as { allowed: number[] };
+      choices.push({ node: turn.pointNodes[point] as number, allowed, token: allowed[option] as number, weight: 1, starts: i === 0 });
+    });
+  }
+  if (observationWeight > 0) {
+    const vocabulary = Array.from({ length: tokens.size }, (_, id) => id);
+    for (let node = 1; node < chain.length; node++) {
+      if (seen[node])
+        choices.push({ node: node - 1, allowed: vocabulary, token: chain[node] as number, weight: observationWeight, starts: true });
+    }
+  }
+  return { ids: chain, choices, decisions };
 }
 
-/** Deals the sequences of one step over the micro-batches; the loss is the weighted mean over all predicted tokens of the step. */
-export function crossEntropyBatches(sequences: readonly Sequence[], microBatches: number): Batch[] {
-  let total = 0;
-  for (const { weights } of sequences) for (const weight of weights) total += weight;
+/** Deals the sequences of one step over the micro-batches; the loss is the mean over the step's decisions. */
+function likelihoodBatches(sequences: readonly Sequence[], microBatches: number): Batch[] {
+  const total = sequences.reduce((sum, { decisions }) => sum + decisions, 0);
   const size = Math.ceil(sequences.length / microBatches);
   const batches: Batch[] = [];
   for (let at = 0; at < sequences.length; at += size) {
     const part = sequences.slice(at, at + size);
-    const reads: { tree: number; node: number }[] = [];
-    const targets: number[] = [];
-    const weights: number[] = [];
-    part.forEach((sequence, tree) => {
-      sequence.weights.forEach((weight, node) => {
-        if (weight === 0) return;
-        reads.push({ tree, node });
-        targets.push(sequence.ids[node + 1] as number);
-        weights.push(weight / total);
-      });
+    const terms: PreferenceTerms = { objective: 'preference', reads: [], allowed: [], actions: [], nllWeights: [], pairs: [], beta: 1 };
+    part.forEach(({ choices }, tree) => {
+      for (const { node, allowed, token, weight, starts } of choices) {
+        const point = terms.reads.push({ tree, node }) - 1;
+        terms.allowed.push(allowed);
+        if (starts) {
+          terms.actions.push([]);
+          terms.nllWeights.push(weight / total);
+        }
+        terms.actions.at(-1)?.push({ point, token });
+      }
     });
-    const trees = part.map(({ ids }) => ({ ids, parents: ids.map((_, i) => i - 1) }));
-    batches.push({ trees, terms: { objective: 'crossEntropy', reads, targets, weights } });
+    batches.push({ trees: part.map(({ ids }) => ({ ids, parents: ids.map((_, i) => i - 1) })), terms });
   }
   return batches;
 }

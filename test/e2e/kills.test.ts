@@ -1,0 +1,75 @@
+/**
+ * Kill -9 in every stage, of every kind of process, at moments fixed by progress count: the run completes without help and its final record has the very
+ * digest of an undisturbed run of the same recipe and seed (DESIGN: resume equals no stop).
+ */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { cli, kill, logOf, MICRO, newHome, planKills, processesOf, processesWithHome, readRun, type Home } from '../support/loop.ts';
+import type { Kill } from '../support/kill-at.ts';
+
+/** One moment in each stage: demonstrations, warm start, collection (after 5 shards of demonstrations and 4 of reports), fit, update, evaluation. */
+const MOMENTS: Omit<Kill, 'target'>[] = [
+  { stage: 'warmStart', done: 12, call: 0 },
+  { stage: 'rolloutShard', done: 3, call: 9, phase: 'rollouts' },
+  { stage: 'fitRewardModel', done: 1, call: 0 },
+  { stage: 'updatePolicy', done: 2, call: 0, phase: 'policy update' },
+  { stage: 'rolloutShard', done: 4, call: 20, phase: 'rollouts' },
+];
+
+const homes: Home[] = [];
+const home = () => {
+  const made = newHome();
+  homes.push(made);
+  return made;
+};
+let undisturbed = '';
+
+before(async () => {
+  const quiet = home();
+  const run = cli(quiet, MICRO);
+  assert.equal((await run.exited).code, 0, run.output());
+  undisturbed = (await readRun(quiet)).head;
+});
+after(() => homes.forEach((one) => one.remove()));
+
+for (const target of ['child', 'worker', 'temporal', 's3'] as const) {
+  test(`kill -9 of the ${target} in each of ${MOMENTS.length} stages: the run completes by itself with the undisturbed head`, async () => {
+    const hurt = home();
+    const plan = planKills(
+      hurt,
+      MOMENTS.map((moment) => ({ ...moment, target })),
+    );
+    const run = cli(hurt, MICRO, plan.env);
+    const { code } = await run.exited;
+    assert.equal(code, 0, `${run.output()}\n${logOf(hurt, 'workers.log').slice(-4000)}`);
+    assert.deepEqual(
+      MOMENTS.map((_, index) => index).filter((index) => !plan.struck(index)),
+      [],
+      'every planned kill struck',
+    );
+    const { head, report } = await readRun(hurt);
+    assert.equal(head, undisturbed);
+    assert.deepEqual(report.problems, []);
+  });
+}
+
+test('everything killed at once, twice: `start` again goes on, to the undisturbed head', async () => {
+  const hurt = home();
+  for (const moment of [MOMENTS[0], MOMENTS[3]] as Omit<Kill, 'target'>[]) {
+    const plan = planKills(hurt, [{ ...moment, target: 'all' }]);
+    const run = cli(hurt, MICRO, plan.env);
+    let ended = false;
+    void run.exited.then(() => (ended = true));
+    // The marker is made at the planned progress count; nothing else is timed.
+    while (!plan.struck(0) && !ended) await new Promise((resolve) => setImmediate(resolve));
+    assert.ok(plan.struck(0), `the run ended before ${moment.stage} reached ${moment.done}: ${run.output()}`);
+    for (const pid of [run.pid, ...(await processesOf(hurt))]) kill(pid);
+    await run.exited;
+  }
+  const again = cli(hurt, MICRO);
+  assert.equal((await again.exited).code, 0, again.output());
+  const { head, report } = await readRun(hurt);
+  assert.equal(head, undisturbed);
+  assert.deepEqual(report.problems, []);
+  assert.deepEqual(processesWithHome(hurt), [], 'processes left behind');
+});

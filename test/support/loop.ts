@@ -1,0 +1,140 @@
+/**
+ * Whole runs for tests: `ratchet start` as a user runs it, in a home of its own with its own servers, with kills planned by progress count.
+ * Reads what came out from the store of that home.
+ */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { headOf, readChain, type ChainLink } from '../../artifacts/run-log.ts';
+import { storeConfigFromEnvironment } from '../../artifacts/store-config.ts';
+import { ArtifactStore } from '../../artifacts/store.ts';
+import { verifyRun, type VerifyReport } from '../../artifacts/verify.ts';
+import { endpointEnvironment, ensureServers, serversStatus } from '../../infra/servers.ts';
+import { readWorkerReports } from '../../workers/report.ts';
+import type { Kill } from './kill-at.ts';
+
+const ROOT = join(import.meta.dirname, '..', '..');
+/** A micro run takes some 20 s alone on two cores; kills add heartbeat timeouts of 10 s each, and other tests run beside it. */
+const RUN_BOUND_MS = 240_000;
+
+export interface Home {
+  path: string;
+  remove(): void;
+}
+
+export function newHome(): Home {
+  const path = mkdtempSync(join(tmpdir(), 'ratchet-run-'));
+  return { path, remove: () => rmSync(path, { recursive: true, force: true, maxRetries: 5 }) };
+}
+
+/** The environment of a user who has configured nothing but the home: no address of a server of the test run. */
+export function bareEnvironment(home: Home, extra: Record<string, string> = {}): Record<string, string> {
+  const kept = ['PATH', 'HOME', 'RATCHET_CACHE', 'XDG_CACHE_HOME', 'TMPDIR', 'LANG'];
+  const env = Object.fromEntries(kept.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name] as string]])));
+  return { ...env, RATCHET_HOME: home.path, ...extra };
+}
+
+export interface Started {
+  pid: number;
+  output: () => string;
+  exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+}
+
+/** Spawns the CLI in a process group of its own. */
+export function cli(home: Home, args: string[], extra: Record<string, string> = {}): Started {
+  const child = spawn(process.execPath, [join(ROOT, 'cli', 'ratchet.js'), ...args], {
+    env: bareEnvironment(home, extra),
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
+  const timer = setTimeout(() => process.kill(-(child.pid as number), 'SIGKILL'), RUN_BOUND_MS);
+  const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
+    child.on('close', (code, signal) => {
+      clearTimeout(timer);
+      resolve({ code, signal });
+    });
+  });
+  return { pid: child.pid as number, output: () => output, exited };
+}
+
+/** The command of every run in these tests; all of one seed, so that all have the same head. */
+export const MICRO = ['start', '--recipe', 'agentprm-household', '--scale', 'micro', '--seed', '1', '--id', 'run'];
+
+/** The folder and environment of planned kills. */
+export function planKills(home: Home, kills: Kill[]): { env: Record<string, string>; struck: (index: number) => boolean } {
+  const folder = join(home.path, 'kills');
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'plan.json'), JSON.stringify(kills));
+  return {
+    env: { RATCHET_TEST_KILLS: folder, NODE_OPTIONS: `--import=${join(import.meta.dirname, 'kill-at.ts')}` },
+    struck: (index) => existsSync(join(folder, `${index}.done`)),
+  };
+}
+
+export interface Finished {
+  chain: ChainLink[];
+  head: string;
+  report: VerifyReport;
+}
+
+/** Opens the store of a home whose servers are down, and reads and verifies the run in it. */
+export async function readRun(home: Home, runId = 'run'): Promise<Finished> {
+  const env = bareEnvironment(home);
+  const servers = await ensureServers({ home: home.path, onProgress: () => {}, env });
+  const store = ArtifactStore.connect(storeConfigFromEnvironment(endpointEnvironment(servers.endpoints)));
+  try {
+    const chain = await readChain(store, runId);
+    const head = headOf(chain);
+    assert.ok(head, 'the run has records');
+    return { chain, head: head.sha256, report: await verifyRun(store, runId) };
+  } finally {
+    store.close();
+    await servers.stop();
+  }
+}
+
+/** Every process that belongs to a home: servers, workers, compute children. */
+export async function processesOf(home: Home): Promise<number[]> {
+  const pids: number[] = [];
+  const status = await serversStatus(home.path, bareEnvironment(home));
+  for (const server of [status.temporal, status.s3]) if (server.pid !== null && server.pid !== undefined) pids.push(server.pid);
+  for (const report of await readWorkerReports(home.path)) {
+    pids.push(report.process.pid);
+    for (const slots of Object.values(report.slots)) for (const slot of slots) if (slot.pid) pids.push(slot.pid);
+  }
+  return pids;
+}
+
+/** Processes that were started with this home in their environment or arguments, whoever their parent is now (Linux). */
+export function processesWithHome(home: Home): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .filter((name) => ['environ', 'cmdline'].some((file) => readIfThere(`/proc/${name}/${file}`).includes(home.path)))
+    .map((name) => `${name}: ${readIfThere(`/proc/${name}/cmdline`).replaceAll('\0', ' ')}`);
+}
+
+/** A process may end between being listed and being read. */
+function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return '';
+  }
+}
+
+export function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+export function logOf(home: Home, name: string): string {
+  const path = join(home.path, 'logs', name);
+  return existsSync(path) ? readFileSync(path, 'utf8') : '';
+}
