@@ -29,10 +29,14 @@ export function program(): Command {
 }
 
 export async function main(args: string[]): Promise<void> {
-  // `ratchet history | head` closes the pipe early; that is no failure.
+  let closed = false;
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
-    process.exit(0);
+    if (closed) return;
+    closed = true;
+    // `ratchet history x | head` closes the pipe early; that is no failure. What keeps servers up ends in order.
+    if (process.listenerCount('SIGTERM') > 0) process.kill(process.pid, 'SIGTERM');
+    else process.exit(0);
   });
   // The launcher was killed, and with it the terminal's owner: end as if asked to.
   if (process.env['RATCHET_HANDED_OVER']) {

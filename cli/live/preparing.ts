@@ -9,27 +9,27 @@ const BAR_WIDTH = 24;
 
 export interface Preparing {
   onProgress: OnProgress;
-  /** Removes the line. */
+  /** Removes the line and shows nothing more: what happens later is told by `eventText`. */
   end(): void;
 }
 
 export function preparing(stream: NodeJS.WriteStream = process.stderr): Preparing {
-  if (stream.isTTY) {
-    return {
-      onProgress: (line) => void stream.write(`\r\u001b[K${clip(lineText(line), (stream.columns || 80) - 1)}`),
-      end: () => void stream.write('\r\u001b[K'),
-    };
-  }
+  let ended = false;
   let step = '';
   let toldAtMs = -Infinity;
   return {
     onProgress(line) {
+      if (ended) return;
+      if (stream.isTTY) return void stream.write(`\r\u001b[K${clip(lineText(line), (stream.columns || 80) - 1)}`);
       if (line.step === step && performance.now() - toldAtMs < LINE_EVERY_MS) return;
       step = line.step;
       toldAtMs = performance.now();
       stream.write(`${lineText(line)}\n`);
     },
-    end: () => undefined,
+    end() {
+      if (!ended && stream.isTTY) stream.write('\r\u001b[K');
+      ended = true;
+    },
   };
 }
 

@@ -24,10 +24,12 @@ export interface Situation {
   /** Queues of the waiting work, and of the workflow itself, that no worker polls. */
   unserved: readonly string[];
   servers: ServersStatus | null;
+  /** A process of this machine keeps workers up: they are on their way. */
+  hosted: boolean;
 }
 
 /** One line per reason, the most general first. Empty while the work goes on. */
-export function waitingFor({ nowMs, pending, unserved, servers }: Situation): string[] {
+export function waitingFor({ nowMs, pending, unserved, servers, hosted }: Situation): string[] {
   const reasons: string[] = [];
   for (const [name, title] of [
     ['temporal', 'Temporal'],
@@ -37,16 +39,19 @@ export function waitingFor({ nowMs, pending, unserved, servers }: Situation): st
     if (status && status.state !== 'running' && status.state !== 'external' && status.state !== 'absent')
       reasons.push(`${title} is ${status.state}${status.reason ? `: ${status.reason}` : ''}`);
   }
-  for (const queue of unserved)
-    reasons.push(
-      `no worker serves the queue ${queue}; start one with \`npx ratchet up\` or \`npx ratchet worker --queues ${queue.slice(queue.lastIndexOf('-') + 1)}\``,
-    );
+  if (unserved.length > 0 && hosted) reasons.push('the workers of this machine are being started');
+  else
+    for (const queue of unserved) {
+      const role = queue.slice(queue.lastIndexOf('-') + 1);
+      reasons.push(`no worker serves the queue ${queue}; start one with \`npx ratchet up\` or \`npx ratchet worker --queues ${role}\``);
+    }
   const lost = pending.filter((each) => each.lost);
   if (lost.length > 0)
     reasons.push(`${[...new Set(lost.map(({ stage }) => stage))].join(', ')}: the worker died; another takes over within seconds`);
   const failing = new Map<string, Pending[]>();
   for (const each of pending) {
-    if (each.failure === null || each.attempt < 2 || each.lost || each.state === 'running') continue;
+    // A drained worker's work goes on elsewhere at once: no failure to speak of.
+    if (each.failure === null || each.failure.startsWith('Stopped:') || each.attempt < 2 || each.lost || each.state === 'running') continue;
     const key = `${each.stage} ${each.failure}`;
     failing.set(key, [...(failing.get(key) ?? []), each]);
   }

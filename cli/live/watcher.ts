@@ -14,6 +14,7 @@ import { identify } from '../../infra/processes.ts';
 import { serversStatus, type ServersStatus } from '../../infra/servers.ts';
 import { STAGE_QUEUES } from '../../workflows/stage-proxies.ts';
 import { siblingQueue } from '../../workflows/task-queues.ts';
+import { runningHost } from '../host.ts';
 import type { RunRecords } from '../records.ts';
 import { recordsOf } from '../runs.ts';
 import { ask, type Session } from '../session.ts';
@@ -53,6 +54,7 @@ export class RunWatcher {
   #records: RunRecords | null = null;
   #pending: Pending[] = [];
   #servers: ServersStatus | null = null;
+  #hosted = false;
   #unserved: string[] = [];
   /** Whether the workflow itself waits for a worker. */
   #loopWaits = false;
@@ -134,7 +136,7 @@ export class RunWatcher {
 
   #waiting(nowMs: number): string[] {
     const paused = this.#log.control.paused ? [`paused by request; go on with \`npx ratchet resume ${this.#runId}\``] : [];
-    const situation = { nowMs, pending: this.#pending, unserved: this.#unserved, servers: this.#servers };
+    const situation = { nowMs, pending: this.#pending, unserved: this.#unserved, servers: this.#servers, hosted: this.#hosted };
     const reasons = waitingFor(situation);
     // Where a server of ours is known to be away, that it does not answer is no news.
     return [...paused, ...(reasons.length > 0 ? reasons : this.#troubles.values())];
@@ -264,11 +266,12 @@ export class RunWatcher {
 
   async #surroundings(): Promise<void> {
     this.#servers = await serversStatus(this.#session.home);
+    this.#hosted = (await runningHost(this.#session.home)) !== null;
     await this.#attempt('temporal', async () => {
       const unserved: string[] = [];
       const queues = new Map<string, 1 | 2>();
-      for (const { state, queue, failure } of this.#pending)
-        if (state === 'waiting' && queue && failure === null) queues.set(queue, QUEUE_KIND.activity);
+      for (const { state, queue, nextAttemptAtMs } of this.#pending)
+        if (state === 'waiting' && queue && (nextAttemptAtMs ?? 0) <= Date.now()) queues.set(queue, QUEUE_KIND.activity);
       if (this.#loopWaits && this.#queue) queues.set(this.#queue, QUEUE_KIND.workflow);
       for (const [queue, kind] of queues) if (!(await this.#isServed(queue, kind))) unserved.push(queue);
       this.#unserved = unserved;

@@ -112,7 +112,10 @@ describe('what a run waits for', () => {
   const well = { state: 'running' as const, reason: null, pid: 1, restarts: 0 };
 
   test('nothing, while work waits for a free slot', () => {
-    assert.deepEqual(waitingFor({ nowMs: 0, pending: [pending({})], unserved: [], servers: { temporal: well, s3: well, disk: null } }), []);
+    assert.deepEqual(
+      waitingFor({ nowMs: 0, pending: [pending({})], unserved: [], servers: { temporal: well, s3: well, disk: null }, hosted: false }),
+      [],
+    );
   });
 
   test('a full disk, an attempt that failed, a queue without workers, a dead worker: each is named once', () => {
@@ -127,6 +130,7 @@ describe('what a run waits for', () => {
       ],
       unserved: ['ratchet-gpu'],
       servers: { temporal: well, s3, disk: null },
+      hosted: false,
     });
     assert.deepEqual(reasons, [
       'the S3 server is waiting: disk full: 0 bytes free',
