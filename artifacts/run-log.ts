@@ -107,6 +107,11 @@ export async function appendRecord(store: ArtifactStore, runId: string, entry: R
       );
     }
   }
+  // An outcome that is there already keeps its stages: more may have been committed since, by the next iteration.
+  const stored = kind === 'outcome' ? await store.readManifest<RecordEntry>(recordKey(runId, index), options) : null;
+  if (stored && canonicalJson({ ...stored, stages: undefined }) === canonicalJson({ ...entry, stages: undefined })) {
+    return { index, sha256: digestJson(stored) };
+  }
   const record =
     kind === 'outcome' ? { ...entry, stages: await store.putJson(await newStages(store, runId, index, options), options) } : entry;
   await store.commit(recordKey(runId, index), record, options);

@@ -10,6 +10,7 @@
 import { parseArgs } from 'node:util';
 import { runStage } from '../activities/run-stage.ts';
 import type { Progress } from '../activities/stage.ts';
+import { closeDecoders } from '../activities/stages/models.ts';
 import { stages, type StageName } from '../activities/stages/registry.ts';
 import { appendRecord, createRun } from '../artifacts/run-log.ts';
 import { ArtifactStore } from '../artifacts/store.ts';
@@ -51,9 +52,13 @@ export async function inlineLoop({
     appendRecord: (entry) => appendRecord(store, runId, entry),
   } as LoopCalls;
 
-  let state = await warmStart(recipe, null, calls, tell);
-  while (state.iteration < recipe.iterations) state = await iterate(recipe, state, calls, tell);
-  return state;
+  try {
+    let state = await warmStart(recipe, null, calls, tell);
+    while (state.iteration < recipe.iterations) state = await iterate(recipe, state, calls, tell);
+    return state;
+  } finally {
+    await closeDecoders();
+  }
 }
 
 /** The loop asks for many shards at once; one process plays them one after the other. */

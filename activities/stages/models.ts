@@ -46,3 +46,10 @@ export async function warmDecoder(store: ArtifactStore, ref: ModelRef, options: 
   }
   return decoder;
 }
+
+/** Ends all warm decoders; their threads would keep a process alive that is done. */
+export async function closeDecoders(): Promise<void> {
+  const all = [...warm.values()];
+  warm.clear();
+  await Promise.all(all.map((decoder) => decoder.close()));
+}

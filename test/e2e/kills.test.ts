@@ -4,7 +4,19 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { cli, kill, logOf, MICRO, newHome, planKills, processesOf, processesWithHome, readRun, type Home } from '../support/loop.ts';
+import {
+  cli,
+  kill,
+  logOf,
+  MICRO,
+  newHome,
+  planKills,
+  processesOf,
+  processesWithHome,
+  readRun,
+  waitFor,
+  type Home,
+} from '../support/loop.ts';
 import type { Kill } from '../support/kill-at.ts';
 
 /** One moment in each stage: demonstrations, warm start, collection (after 5 shards of demonstrations and 4 of reports), fit, update, evaluation. */
@@ -58,11 +70,8 @@ test('everything killed at once, twice: `start` again goes on, to the undisturbe
   for (const moment of [MOMENTS[0], MOMENTS[3]] as Omit<Kill, 'target'>[]) {
     const plan = planKills(hurt, [{ ...moment, target: 'all' }]);
     const run = cli(hurt, MICRO, plan.env);
-    let ended = false;
-    void run.exited.then(() => (ended = true));
     // The marker is made at the planned progress count; nothing else is timed.
-    while (!plan.struck(0) && !ended) await new Promise((resolve) => setImmediate(resolve));
-    assert.ok(plan.struck(0), `the run ended before ${moment.stage} reached ${moment.done}: ${run.output()}`);
+    await waitFor(() => plan.struck(0), `${moment.stage} at ${moment.done}`, run);
     for (const pid of [run.pid, ...(await processesOf(hurt))]) kill(pid);
     await run.exited;
   }

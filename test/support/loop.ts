@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { headOf, readChain, type ChainLink } from '../../artifacts/run-log.ts';
 import { storeConfigFromEnvironment } from '../../artifacts/store-config.ts';
 import { ArtifactStore } from '../../artifacts/store.ts';
@@ -39,6 +40,7 @@ export function bareEnvironment(home: Home, extra: Record<string, string> = {}):
 export interface Started {
   pid: number;
   output: () => string;
+  ended: () => boolean;
   exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
 }
 
@@ -52,13 +54,27 @@ export function cli(home: Home, args: string[], extra: Record<string, string> = 
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
   const timer = setTimeout(() => process.kill(-(child.pid as number), 'SIGKILL'), RUN_BOUND_MS);
+  let ended = false;
   const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
     child.on('close', (code, signal) => {
+      ended = true;
       clearTimeout(timer);
       resolve({ code, signal });
     });
   });
-  return { pid: child.pid as number, output: () => output, exited };
+  return { pid: child.pid as number, output: () => output, ended: () => ended, exited };
+}
+
+/** Often enough to act within the step of training in which something happened. */
+const LOOK_EVERY_MS = 5;
+
+/** Waits until `happened`; fails with the run's output when the run ends first or `boundMs` pass. */
+export async function waitFor(happened: () => boolean, what: string, run: Started, boundMs = RUN_BOUND_MS): Promise<void> {
+  const deadline = performance.now() + boundMs;
+  while (!happened()) {
+    assert.ok(!run.ended() && performance.now() < deadline, `not seen: ${what}\n${run.output()}`);
+    await delay(LOOK_EVERY_MS);
+  }
 }
 
 /** The command of every run in these tests; all of one seed, so that all have the same head. */

@@ -1,0 +1,94 @@
+/** One undisturbed run through the product, as a user starts it, and what must be true of it. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { Connection } from '@temporalio/client';
+import { appendRecord } from '../../artifacts/run-log.ts';
+import { storeConfigFromEnvironment } from '../../artifacts/store-config.ts';
+import { ArtifactStore } from '../../artifacts/store.ts';
+import { headOf, readChain } from '../../artifacts/run-log.ts';
+import { inlineLoop } from '../../bench/inline-loop.ts';
+import { endpointEnvironment, ensureServers, type Servers } from '../../infra/servers.ts';
+import { loadRecipe } from '../../recipes/load.ts';
+import { bareEnvironment, cli, MICRO, newHome, processesWithHome } from '../support/loop.ts';
+
+/** The project's own bound on a payload (DESIGN 4.2). */
+const LARGEST_PAYLOAD_BYTES = 64 * 1024;
+/** Far below Temporal's first warning at 10,240 events. */
+const MOST_EVENTS = 2_000;
+
+const home = newHome();
+let servers: Servers;
+let store: ArtifactStore;
+let output = '';
+
+before(async () => {
+  const run = cli(home, MICRO);
+  const { code } = await run.exited;
+  output = run.output();
+  assert.equal(code, 0, output);
+  assert.deepEqual(processesWithHome(home), [], 'start leaves nothing running');
+  servers = await ensureServers({ home: home.path, onProgress: () => {}, env: bareEnvironment(home) });
+  store = ArtifactStore.connect(storeConfigFromEnvironment(endpointEnvironment(servers.endpoints)));
+});
+after(async () => {
+  store?.close();
+  await servers?.stop();
+  home.remove();
+});
+
+test('start prints every iteration with its interval, and the exact next commands', () => {
+  assert.match(output, /Success on 12 unseen games/);
+  for (const iteration of [0, 1, 2]) assert.match(output, new RegExp(`^ +${iteration} +[0-9a-f]{12} `, 'm'));
+  for (const command of ['npx ratchet history run', 'npx ratchet verify run', 'npm start']) assert.ok(output.includes(command), command);
+});
+
+test('the loop in one process, without Temporal, reaches the same records', async () => {
+  const recipe = loadRecipe('agentprm-household', { scale: 'micro', seed: 1 });
+  await inlineLoop({ recipe, store, runId: 'inline' });
+  const durable = await readChain(store, 'run');
+  const inline = await readChain(store, 'inline');
+  assert.deepEqual(
+    inline.map(({ entry }) => entry),
+    durable.map(({ entry }) => entry),
+  );
+  assert.equal(headOf(inline)?.sha256, headOf(durable)?.sha256);
+});
+
+test('no payload in any history is above 64 KiB, and the histories are short: one iteration each', async () => {
+  const connection = await Connection.connect({ address: servers.endpoints.temporal.address });
+  try {
+    const { executions } = await connection.workflowService.listWorkflowExecutions({ namespace: 'default', query: 'WorkflowId = "run"' });
+    assert.equal(executions.length, 3, 'the warm start and two iterations');
+    for (const { execution } of executions) {
+      const { history } = await connection.workflowService.getWorkflowExecutionHistory({
+        namespace: 'default',
+        execution: execution ?? null,
+      });
+      const events = history?.events ?? [];
+      assert.ok(events.length > 20 && events.length < MOST_EVENTS, `${events.length} events`);
+      const largest = Math.max(...payloadSizes(events));
+      assert.ok(largest > 100 && largest <= LARGEST_PAYLOAD_BYTES, `largest payload ${largest} bytes`);
+    }
+  } finally {
+    await connection.close();
+  }
+});
+
+test('a closed iteration cannot be closed again with something else', async () => {
+  const chain = await readChain(store, 'run');
+  const last = chain.at(-1)?.entry;
+  assert.ok(last);
+  const closed = chain[2];
+  assert.ok(closed && closed.entry.kind === 'outcome');
+  const { stages: _, ...asked } = closed.entry;
+  assert.deepEqual(await appendRecord(store, 'run', asked), closed.ref, 'asked again after later stages were committed: the same record');
+  await assert.rejects(appendRecord(store, 'run', { ...last, body: { ...last.body, policy: null } }), { type: 'Conflict' });
+});
+
+/** Sizes of all byte strings named `data` anywhere in the events: Temporal's payloads. */
+function payloadSizes(value: unknown): number[] {
+  if (typeof value !== 'object' || value === null) return [];
+  return Object.entries(value).flatMap(([name, inner]) =>
+    name === 'data' && inner instanceof Uint8Array ? [inner.length] : inner instanceof Uint8Array ? [] : payloadSizes(inner),
+  );
+}
