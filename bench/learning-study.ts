@@ -4,24 +4,29 @@
  *
  *   node bench/learning-study.ts [--seeds 1,2,3] [--scale tiny] [--variants agentprm,permuted,...] [--set field=value ...]
  */
+import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { PairTruth } from '../agents/pair-truth.ts';
 import type { Evaluated } from '../activities/stages/measuring.ts';
 import { readChain } from '../artifacts/run-log.ts';
-import { meanEstimate } from '../core/statistics.ts';
+import type { Estimate } from '../core/nouns.ts';
+import { mean } from '../core/statistics.ts';
 import { loadRecipe } from '../recipes/load.ts';
+import { drawGains } from './draw.ts';
 import { inlineLoop, openStore } from './inline-loop.ts';
 
+/** Controls are compared on the first iteration, and only on what they are about. */
+const ONE_ITERATION = ['iterations=1', 'pairTruth.pairs=0', 'report.strategies=[{kind: greedy}, {kind: sample, temperature: 1}]'];
 /** What each variant changes in the recipe. All but the first are controls or comparisons. */
 const VARIANTS: Record<string, string[]> = {
   agentprm: [],
   /** Each state's PRM scores dealt out at random among its commands. */
-  permuted: ['iterations=1', 'update.control=permuted'],
+  permuted: [...ONE_ITERATION, 'update.control=permuted'],
   /** The PRM is taught labels dealt out at random. */
-  shuffled: ['iterations=1', 'label.control=shuffled'],
+  shuffled: [...ONE_ITERATION, 'label.control=shuffled'],
   /** As much more supervised training on the demonstrations. */
   'more-demonstrations': [
-    'iterations=1',
+    ...ONE_ITERATION,
     'update={kind: more-demonstrations, optimizer: adamw, steps: 160, batchEpisodes: 8, learningRate: 5.0e-4, observationWeight: 0.3, keepEvery: 160}',
   ],
   /** Rejection-sampling SFT on the successes among the same rollouts. */
@@ -37,7 +42,10 @@ const { values } = parseArgs({
     scale: { type: 'string', default: 'tiny' },
     variants: { type: 'string', default: Object.keys(VARIANTS).join(',') },
     set: { type: 'string', multiple: true, default: [] },
+    /** Where results are remembered; `{seed}` stands for the seed, so that seeds can be run side by side. */
     scope: { type: 'string', default: 'study' },
+    /** File to draw the greedy gains into. */
+    svg: { type: 'string' },
   },
 });
 
@@ -50,7 +58,7 @@ interface Outcome {
 }
 
 const store = await openStore();
-const gains = new Map<string, { greedy: number[]; sample: number[] }>();
+const gains = new Map<string, { greedy: Estimate[]; sample: Estimate[] }>();
 const percent = (value: number) => (100 * value).toFixed(1).padStart(5);
 const interval = (one: Evaluated | undefined) =>
   one ? `${percent(one.success.value)} [${percent(one.success.low)},${percent(one.success.high)}]` : '-';
@@ -64,9 +72,10 @@ for (const seed of values.seeds.split(',').map(Number)) {
       seed,
       overrides: [...values.set, ...(VARIANTS[variant] as string[])],
     });
-    const runId = `${values.scope}-${variant}-s${seed}`;
+    const scope = values.scope.replace('{seed}', String(seed));
+    const runId = `${scope}-${variant}-s${seed}`;
     const startedAt = performance.now();
-    await inlineLoop({ recipe, store, runId, scope: values.scope });
+    await inlineLoop({ recipe, store, runId, scope });
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
     for (const { entry: record } of await readChain(store, runId)) {
       if (record.kind !== 'outcome') continue;
@@ -95,8 +104,8 @@ for (const seed of values.seeds.split(',').map(Number)) {
       );
       if (record.iteration === 1) {
         const all = gains.get(variant) ?? { greedy: [], sample: [] };
-        all.greedy.push(greedy?.gain?.value ?? 0);
-        all.sample.push(sample?.gain?.value ?? 0);
+        if (greedy?.gain) all.greedy.push(greedy.gain);
+        if (sample?.gain) all.sample.push(sample.gain);
         gains.set(variant, all);
       }
     }
@@ -105,7 +114,18 @@ for (const seed of values.seeds.split(',').map(Number)) {
 console.log('\nmean gain of the first iteration over the seeds, percentage points on unseen games');
 for (const [variant, { greedy, sample }] of gains) {
   console.log(
-    `${variant.padEnd(20)} greedy ${percent(meanEstimate(greedy).value)}   T=1 ${percent(meanEstimate(sample).value)}   (${greedy.length} seeds)`,
+    `${variant.padEnd(20)} greedy ${percent(mean(greedy.map(({ value }) => value)))}   T=1 ${percent(mean(sample.map(({ value }) => value)))}   (${greedy.length} seeds)`,
+  );
+}
+if (values.svg) {
+  const rows = [...gains].map(([name, { greedy }]) => ({ name, gains: greedy }));
+  writeFileSync(
+    values.svg,
+    drawGains(
+      'Gain of the first iteration, greedy, in points',
+      `${values.scale}: unseen games, one dot per seed with its paired 95 % interval, bar: mean`,
+      rows,
+    ),
   );
 }
 store.close();
