@@ -4,7 +4,7 @@
  * where a stage runs.
  */
 import type { StageManifest } from '../artifacts/record.ts';
-import { readStage, stageIntent, stageKey } from '../artifacts/run-log.ts';
+import { commitStage, readStage, stageIntent, stageKey } from '../artifacts/run-log.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import { checkPayload } from './payload.ts';
@@ -100,7 +100,7 @@ async function commit(
 ): Promise<unknown> {
   const key = stageKey(scope, ours.stage, ours.input);
   try {
-    await store.commit(key, ours, { signal });
+    await commitStage(store, scope, ours, { signal });
     return ours.output;
   } catch (error) {
     if (!(error instanceof RatchetError) || error.type !== 'Conflict') throw error;

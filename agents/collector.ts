@@ -41,6 +41,9 @@ export interface CollectOptions {
   onEpisode?: (episode: Episode) => void;
 }
 
+/** Room that a decision needs beyond what was seen: the tokens of any command. */
+const LONGEST_COMMAND = 8;
+
 interface Live {
   slot: Slot;
   row: number;
@@ -93,7 +96,7 @@ export async function collect(slots: readonly Slot[], options: CollectOptions): 
     }
     const reading: Live[] = [];
     for (const one of live) {
-      if (actor.policy.length(one.row) + one.pending.length < options.context) reading.push(one);
+      if (actor.policy.length(one.row) + one.pending.length + LONGEST_COMMAND <= options.context) reading.push(one);
       else {
         finish(one.slot, one.environment.instruction, one.turns, 0, { kind: 'failed', reason: 'context-overflow' });
         release(one.row);

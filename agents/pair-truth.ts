@@ -47,23 +47,25 @@ export function truthSlots(pairs: readonly PairSample[], continuations: number):
 
 /** The verdict, from the episodes of `truthSlots` in their order. */
 export function pairTruth(pairs: readonly PairSample[], episodes: readonly Episode[], continuations: number, discount: number): PairTruth {
-  const differences = pairs.map((pair, p) => {
+  const judged: { pair: PairSample; difference: number }[] = [];
+  pairs.forEach((pair, p) => {
     const at = p * 2 * continuations;
-    const side = (from: number) =>
-      mean(
-        episodes
-          .slice(from, from + continuations)
-          .filter((episode) => episode.ending.kind === 'completed')
-          .map((episode) => returnsToGo(episode, discount)[pair.prefix.length] as number),
-      );
-    return side(at) - side(at + continuations);
+    const [chosen, rejected] = [at, at + continuations].map((from) =>
+      episodes
+        .slice(from, from + continuations)
+        .filter((episode) => episode.ending.kind === 'completed')
+        .map((episode) => returnsToGo(episode, discount)[pair.prefix.length] as number),
+    ) as [number[], number[]];
+    // A side without a completed continuation says nothing; it is not a return of 0.
+    if (chosen.length > 0 && rejected.length > 0) judged.push({ pair, difference: mean(chosen) - mean(rejected) });
   });
+  const differences = judged.map(({ difference }) => difference);
   const decided = differences.filter((difference) => Math.abs(difference) > DECIDED_DIFFERENCE);
   const standardError = standardDeviation(differences) / Math.sqrt(Math.max(1, differences.length));
   return {
-    pairs: pairs.length,
+    pairs: judged.length,
     continuations,
-    predicted: mean(pairs.map((pair) => pair.chosenQ - pair.rejectedQ)),
+    predicted: mean(judged.map(({ pair }) => pair.chosenQ - pair.rejectedQ)),
     truth: meanEstimate(differences),
     standardErrors: standardError === 0 ? 0 : mean(differences) / standardError,
     signAccuracy: decided.length === 0 ? 0 : decided.filter((difference) => difference > 0).length / decided.length,

@@ -37,14 +37,17 @@ export interface RunManifest {
   recipeSha256: Sha256;
 }
 
-/** `runs/<run>/stages/<digest of stage and input>.json`: what one stage call gave. */
+/**
+ * `runs/<run>/stages/<digest of stage and input>.json`: what one stage call gave. Sealed (`run-log.ts`), and named in the outcome by the digest of these
+ * three fields alone: under what it was computed stands beside them and does not change what it is.
+ */
 export interface StageManifest {
   stage: string;
   input: unknown;
   output: unknown;
 }
 
-/** `runs/<run>/attestations/<index>.json`: when, where and in how many attempts the work of a record was done. Says nothing of what came out. */
+/** `runs/<run>/attestations/<index>.json`: when and where a record was closed. Sealed. Says nothing of what came out. */
 export interface Attestation {
   record: RecordRef;
   /** ISO 8601, UTC. */
@@ -53,7 +56,9 @@ export interface Attestation {
   pid: number;
   /** Program or library to version, e.g. `{ node: '24.21.0', ratchet: '0.1.0' }`. */
   versions: Record<string, string>;
+  /** How often the closing itself was tried. */
   attempts: number;
+  /** Since the record before was closed, pauses and outages included. */
   durationMs: number;
   /** Whatever else is worth knowing and decides nothing. */
   details?: object;

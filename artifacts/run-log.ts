@@ -134,10 +134,26 @@ async function newStages(store: ArtifactStore, runId: string, index: number, opt
   }
   const stages: StageIndex = {};
   await forEachBounded(fresh, READS_AT_ONCE, async (key) => {
-    const bytes = await store.readBytes(key, options);
-    if (bytes) stages[key.slice(folder.length, -'.json'.length)] = sha256(bytes);
+    const manifest = await store.readManifest<StageManifest>(key, options);
+    if (manifest) stages[key.slice(folder.length, -'.json'.length)] = stageDigest(manifest);
   });
   return stages;
+}
+
+/** Names what a stage call gave, whatever it was computed under. */
+export function stageDigest({ stage, input, output }: StageManifest): Sha256 {
+  return digestJson({ stage, input, output });
+}
+
+/** The value with the digest of its canonical form beside it, so that a manifest that nothing else refers to cannot change unnoticed. */
+export function sealed<T extends object>(value: T): T & { seal: Sha256 } {
+  return { ...value, seal: digestJson(value) };
+}
+
+/** Whether a sealed value is what it was when it was sealed. */
+export function sealHolds(value: object): boolean {
+  const { seal, ...rest } = value as { seal?: unknown };
+  return seal === digestJson(rest);
 }
 
 export interface ChainLink {
@@ -197,7 +213,7 @@ export function commitStage(
   manifest: StageManifest,
   options: CallOptions = {},
 ): Promise<{ created: boolean }> {
-  return store.commit(stageKey(runId, manifest.stage, manifest.input), manifest, options);
+  return store.commit(stageKey(runId, manifest.stage, manifest.input), sealed(manifest), options);
 }
 
 /** What a stage call gave, or null when it has not been committed. */
@@ -217,7 +233,7 @@ function attestationKey(runId: string, index: number): string {
 
 /** Writes the attestation of a record; a later one of the same record replaces it. */
 export function attest(store: ArtifactStore, runId: string, attestation: Attestation, options: CallOptions = {}): Promise<void> {
-  return store.writePointer(attestationKey(runId, attestation.record.index), attestation, options);
+  return store.writePointer(attestationKey(runId, attestation.record.index), sealed(attestation), options);
 }
 
 /** The attestation of the record at `index`, or null. */

@@ -9,7 +9,17 @@ import { newFindings, study, visitAll, type Findings, type Problem } from './aud
 import { forEachBounded } from './bounded.ts';
 import { isDigest, isModel, isObject, isRef, walk, type Link } from './audit-shapes.ts';
 import type { Attestation, RecordEntry, RecordRef, RunManifest, StageManifest } from './record.ts';
-import { attestationsFolder, parseRecord, recordKey, recordsFolder, runKey, stageIntent, stagesFolder } from './run-log.ts';
+import {
+  attestationsFolder,
+  parseRecord,
+  recordKey,
+  recordsFolder,
+  runKey,
+  sealHolds,
+  stageDigest,
+  stageIntent,
+  stagesFolder,
+} from './run-log.ts';
 import type { ArtifactStore, CallOptions } from './store.ts';
 
 export type { Problem } from './audit-objects.ts';
@@ -193,7 +203,9 @@ async function checkStages(
     const manifest = manifests.get(key);
     if (!manifest) continue;
     const name = key.slice(folder.length, -'.json'.length);
-    digests.set(name, digestJson(manifest));
+    digests.set(name, stageDigest(manifest));
+    if (!sealHolds(manifest))
+      problems.push({ what: 'seal of a stage manifest', key, expected: 'the digest of the rest', found: 'another' });
     const intent = stageIntent(manifest.stage, manifest.input);
     if (intent !== name) problems.push({ what: 'name of a stage manifest', key, expected: intent, found: name });
     roots.push(...study(findings, key, manifest));
@@ -208,7 +220,7 @@ async function checkStages(
     for (const [intent, digest] of index) {
       const found = digests.get(intent) ?? 'it is missing';
       const manifest = `${folder}${intent}.json`;
-      if (found !== digest) problems.push({ what: 'stage manifest', key: manifest, expected: `SHA-256 ${digest}, as in ${key}`, found });
+      if (found !== digest) problems.push({ what: 'stage manifest', key: manifest, expected: `digest ${digest}, as in ${key}`, found });
     }
     if (index.length === 0) continue; // its stages were remembered elsewhere, and it claims none
     const stray = refsOf(entry.body).find(({ sha256: digest }) => !given.has(digest));
@@ -239,6 +251,8 @@ async function checkAttestations(
   for await (const { key } of store.list(attestationsFolder(runId), call)) {
     const attestation = (await readCanonical(store, key, 'attestation', problems, call)) as Attestation | null;
     if (attestation === null) continue;
+    if (!sealHolds(attestation))
+      problems.push({ what: 'seal of an attestation', key, expected: 'the digest of the rest', found: 'another' });
     const expected = attestation.record?.sha256;
     const place = recordKey(runId, attestation.record?.index ?? 0);
     const found = chain.find((record) => record.key === place)?.digest ?? 'it is missing';

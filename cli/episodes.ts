@@ -40,7 +40,7 @@ export async function chooseEpisodes(
   return {
     name,
     iteration: found.iteration,
-    episodes: await loadEpisodes(store, set),
+    episodes: await loadEpisodes({ store, progress: () => {} }, set),
     rewardModel: scoring && isIterationBody(scoring.body) ? scoring.body.rewardModel.rewardModel : null,
   };
 }

@@ -32,6 +32,9 @@ const supervised = {
   observationWeight: share.default(0.1),
 };
 
+/** Each candidate costs a validation and some 3 KB of the iteration's record, which must stay below 64 KiB. */
+const MOST_CANDIDATES = 12;
+
 export const recipeSchema = z
   .strictObject({
     name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'use lower-case letters, digits and hyphens'),
@@ -54,7 +57,7 @@ export const recipeSchema = z
       initial: z.string().min(1).nullable().default(null),
     }),
     /** Tasks per panel. Demonstrations take the first tasks of the train panel, the collection of each iteration the next ones. */
-    panels: z.strictObject({ train: count(10_000_000), validation: count(100_000), seen: count(100_000), unseen: count(100_000) }),
+    panels: z.strictObject({ train: count(100_000), validation: count(100_000), seen: count(100_000), unseen: count(100_000) }),
     warmStart: z.strictObject({
       demonstrations: count(1_000_000),
       /** How bad the demonstrator's habits are: 0 none, 0.5 mild, 1 strong. */
@@ -93,7 +96,7 @@ export const recipeSchema = z
         outcomeWeight: z.number().min(0).max(100).default(0),
         control: z.enum(['none', 'permuted', 'no-prm']).default('none'),
       }),
-      /** Supervised training on the successful rollouts (`rejection-sft`) or on fresh demonstrations (`more-demonstrations`, a control). */
+      /** Supervised training on the successful rollouts (`rejection-sft`) or on the warm start's demonstrations again (`more-demonstrations`, a control); one candidate, at the end. */
       z.strictObject({ kind: z.enum(['rejection-sft', 'more-demonstrations']), ...supervised, keepEvery: count(1_000_000) }),
     ]),
     /** Promote the candidate with the best validation success if it beats the policy at hand by at least `minGain`. */
@@ -121,6 +124,20 @@ export const recipeSchema = z
     const needed = recipe.warmStart.demonstrations + recipe.iterations * recipe.collect.tasks;
     if (recipe.panels.train < needed)
       fault(['panels', 'train'], `must be at least ${needed}: warmStart.demonstrations + iterations x collect.tasks`);
+    if (recipe.update.kind === 'online-dpo' && recipe.update.steps / recipe.update.keepEvery > MOST_CANDIDATES) {
+      fault(
+        ['update', 'keepEvery'],
+        `must be at least ${Math.ceil(recipe.update.steps / MOST_CANDIDATES)}: at most ${MOST_CANDIDATES} candidates are validated`,
+      );
+    }
+    for (const [field, { strategies }] of [
+      ['gate', recipe.gate],
+      ['report', recipe.report],
+    ] as const) {
+      const kinds = strategies.map(({ kind }) => kind);
+      if (new Set(kinds).size < kinds.length)
+        fault([field, 'strategies'], 'must name each kind of strategy at most once: results are told apart by it');
+    }
     if (recipe.update.kind === 'online-dpo' && recipe.update.control === 'no-prm' && recipe.update.outcomeWeight === 0) {
       fault(['update', 'outcomeWeight'], 'must be above 0 when update.control is no-prm: nothing else is left to learn from');
     }

@@ -87,16 +87,6 @@ export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
     control,
     state,
   }));
-  setHandler(pauseUpdate, () => ((control.paused = true), { ...control }), {
-    validator: () => refuseIf(control.paused, 'pause: the run is paused already'),
-  });
-  setHandler(resumeUpdate, () => ((control.paused = false), { ...control }), {
-    validator: () => refuseIf(!control.paused, 'resume: the run is not paused'),
-  });
-  setHandler(stopUpdate, () => ((control.stopping = true), (control.paused = false), { ...control }), {
-    validator: () => refuseIf(control.stopping, 'stop: the run is stopping already'),
-  });
-
   const tell = (next: Phase) => {
     phase = next;
     upsertSearchAttributes([
@@ -105,6 +95,21 @@ export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
     ]);
     setCurrentDetails(`iteration ${current()} of ${recipe.iterations}: ${next}${control.paused ? ' (paused)' : ''}`);
   };
+  const steer = (change: Partial<Control>): Control => {
+    Object.assign(control, change);
+    tell(phase);
+    return { ...control };
+  };
+  setHandler(pauseUpdate, () => steer({ paused: true }), {
+    validator: () => refuseIf(control.paused, 'pause: the run is paused already'),
+  });
+  setHandler(resumeUpdate, () => steer({ paused: false }), {
+    validator: () => refuseIf(!control.paused, 'resume: the run is not paused'),
+  });
+  setHandler(stopUpdate, () => steer({ stopping: true, paused: false }), {
+    validator: () => refuseIf(control.stopping, 'stop: the run is stopping already'),
+  });
+
   const calls = gated(stageCalls(runId), control);
 
   if (state === null) {
@@ -139,7 +144,7 @@ function bestSuccess(state: LoopState): number {
 function gated(calls: LoopCalls, control: Control): LoopCalls {
   const hold = <Input, Output>(call: (input: Input) => Promise<Output>) => {
     return async (input: Input): Promise<Output> => {
-      if (control.paused) await condition(() => !control.paused);
+      while (control.paused) await condition(() => !control.paused);
       return call(input);
     };
   };

@@ -38,11 +38,30 @@ export interface LoopState {
   reports: Record<string, Evaluated>;
 }
 
-/** Most shards of one stage that are dispatched at a time: enough for a large pool of workers, few enough for Temporal's limit on pending activities. */
+/** Most shards that are dispatched at a time: enough for a large pool of workers, few enough for Temporal's limit of 2,000 pending activities. */
 const SHARD_WINDOW = 200;
 
+/** The calls with at most SHARD_WINDOW shards under way; the others wait in the order of their dispatch. */
+function windowed(calls: LoopCalls): LoopCalls {
+  let free = SHARD_WINDOW;
+  const waiting: (() => void)[] = [];
+  const rolloutShard: LoopCalls['rolloutShard'] = async (input) => {
+    if (free > 0) free--;
+    else await new Promise<void>((resolve) => waiting.push(resolve));
+    try {
+      return await calls.rolloutShard(input);
+    } finally {
+      const next = waiting.shift();
+      if (next) next();
+      else free++;
+    }
+  };
+  return { ...calls, rolloutShard };
+}
+
 /** Iteration 0: demonstrations -> supervised policy pi_0 -> report. Opens the chain of records. */
-export async function warmStart(recipe: Recipe, initial: ModelRef | null, calls: LoopCalls, tell: Tell): Promise<LoopState> {
+export async function warmStart(recipe: Recipe, initial: ModelRef | null, loopCalls: LoopCalls, tell: Tell): Promise<LoopState> {
+  const calls = windowed(loopCalls);
   tell('warm start');
   const { seed, environment, warmStart: spec } = recipe;
   const panels = await calls.makePanels({ seed, environment, panels: recipe.panels });
@@ -86,7 +105,8 @@ export async function warmStart(recipe: Recipe, initial: ModelRef | null, calls:
 }
 
 /** One turn of the loop: pi_{i-1} -> rollouts -> labels -> Q_i -> pi_i, promoted only if validation says so. */
-export async function iterate(recipe: Recipe, state: LoopState, calls: LoopCalls, tell: Tell): Promise<LoopState> {
+export async function iterate(recipe: Recipe, state: LoopState, loopCalls: LoopCalls, tell: Tell): Promise<LoopState> {
+  const calls = windowed(loopCalls);
   const iteration = state.iteration + 1;
   const { seed, collect, label, work } = recipe;
   const { policy, panels } = state;
@@ -137,16 +157,19 @@ export async function iterate(recipe: Recipe, state: LoopState, calls: LoopCalls
   const candidates = await Promise.all(
     update.candidates.map(async (candidate) => ({ ...candidate, validation: await validate(recipe, calls, panels, candidate.policy) })),
   );
-  const best = candidates.reduce((a, b) => (b.validation.score > a.validation.score ? b : a));
-  const promoted = best.validation.score - incumbent.score >= recipe.gate.minGain;
+  const best = candidates.reduce<(typeof candidates)[number] | null>(
+    (a, b) => (a && a.validation.score >= b.validation.score ? a : b),
+    null,
+  );
+  const promoted = best !== null && best.validation.score - incumbent.score >= recipe.gate.minGain ? best : null;
   const decision = {
-    promoted,
-    step: promoted ? best.step : 0,
-    score: best.validation.score,
+    promoted: promoted !== null,
+    step: promoted?.step ?? 0,
+    score: best?.validation.score ?? incumbent.score,
     incumbentScore: incumbent.score,
     minGain: recipe.gate.minGain,
   };
-  const next = promoted ? best.policy : policy;
+  const next = promoted?.policy ?? policy;
 
   tell('report');
   const reports = await report(recipe, calls, panels, next, q.rewardModel, state.reports);
@@ -202,11 +225,7 @@ async function rollOut(
     liveEpisodes,
     context: recipe.policy.context,
   });
-  let next = 0;
-  const lane = async () => {
-    while (next < shards) await calls.rolloutShard({ plan, shard: next++ });
-  };
-  await Promise.all(Array.from({ length: Math.min(shards, SHARD_WINDOW) }, lane));
+  await Promise.all(Array.from({ length: shards }, (_, shard) => calls.rolloutShard({ plan, shard })));
   return calls.gatherRollouts({ plan });
 }
 
@@ -235,7 +254,7 @@ async function measure(
   });
 }
 
-/** Mean success on the validation panel over the gate's strategies. */
+/** Mean share of the validation panel that is solved, over the gate's strategies; a game whose episode failed is not solved. */
 async function validate(
   recipe: Recipe,
   calls: LoopCalls,
@@ -245,7 +264,8 @@ async function validate(
   const evaluations = await Promise.all(
     recipe.gate.strategies.map((strategy) => measure(recipe, calls, panels.validation, 'validation', policy, strategy, null, undefined)),
   );
-  return { score: evaluations.reduce((sum, { success }) => sum + success.value, 0) / evaluations.length, evaluations };
+  const solved = evaluations.map(({ success }) => Math.round(success.value * success.n) / panels.validation.tasks);
+  return { score: solved.reduce((sum, share) => sum + share, 0) / solved.length, evaluations };
 }
 
 /** Measures the policy on the report panels; nothing is decided by it. Strategies that need a reward model wait for the first one. */

@@ -33,9 +33,10 @@ export interface Evaluated {
   gain: Estimate | null;
 }
 
-export const evaluate: Stage<EvaluateInput, Evaluated> = async (input, { store }) => {
+export const evaluate: Stage<EvaluateInput, Evaluated> = async (input, context) => {
+  const { store } = context;
   const panel = await store.getJson<TaskPanel>(input.panel);
-  const episodes = await loadEpisodes(store, input.episodes);
+  const episodes = await loadEpisodes(context, input.episodes);
   const taskIds = panel.tasks.map(({ id }) => id);
   const strategy = strategyName(input.strategy);
   const evaluation = evaluateEpisodes(episodes, input.panel.sha256, taskIds, input.policy, strategy);
@@ -67,6 +68,11 @@ export const planPairTruth: Stage<
 
 export const pairTruth: Stage<{ pairs: ArtifactRef; episodes: ArtifactRef; continuations: number; discount: number }, PairTruth> = async (
   input,
-  { store },
+  context,
 ) =>
-  verdict(await store.getJson<PairSample[]>(input.pairs), await loadEpisodes(store, input.episodes), input.continuations, input.discount);
+  verdict(
+    await context.store.getJson<PairSample[]>(input.pairs),
+    await loadEpisodes(context, input.episodes),
+    input.continuations,
+    input.discount,
+  );

@@ -10,7 +10,7 @@ import { Tokens } from '../../agents/tokens.ts';
 import type { ArtifactRef, Episode, EpisodeShard, ModelRef, TaskPanel } from '../../core/nouns.ts';
 import type { RandomKey } from '../../core/random.ts';
 import { worldNamed } from '../../environments/registry.ts';
-import type { Stage } from '../stage.ts';
+import type { Stage, StageContext } from '../stage.ts';
 import { warmDecoder } from './models.ts';
 
 /** Who plays. */
@@ -77,10 +77,8 @@ export const planRollouts: Stage<RolloutRequest, Planned> = async (request, { st
   return { plan: await store.putJson(plan), shards: shards.length, episodes };
 };
 
-export const rolloutShard: Stage<{ plan: ArtifactRef; shard: number }, EpisodeShard> = async (
-  { plan: planRef, shard },
-  { store, progress, signal },
-) => {
+export const rolloutShard: Stage<{ plan: ArtifactRef; shard: number }, EpisodeShard> = async ({ plan: planRef, shard }, context) => {
+  const { store, progress, signal } = context;
   const plan = await store.getJson<RolloutPlan>(planRef);
   const world = worldNamed(plan.environment);
   const [from, to] = plan.shards[shard] as [number, number];
@@ -89,6 +87,8 @@ export const rolloutShard: Stage<{ plan: ArtifactRef; shard: number }, EpisodeSh
   let solved = 0;
   const onEpisode = (episode: Episode) => {
     signal.throwIfAborted();
+    // A shard is seconds of work: a draining worker gives it back at once instead of waiting for its end.
+    context.stopIfRequested();
     solved += episode.outcome;
     progress({ phase: 'rollouts', done: ++done, total: slots.length, unit: 'episodes', metrics: { success: solved / done } });
   };
@@ -141,11 +141,13 @@ async function slotsOf(store: ArtifactStore, plan: RolloutPlan): Promise<Slot[]>
     .flatMap(({ id, family }) => Array.from({ length: plan.repeats }, (_, repeat) => ({ task: id, family, repeat })));
 }
 
-export const gatherRollouts: Stage<{ plan: ArtifactRef }, Gathered> = async ({ plan: planRef }, { store, committed }) => {
+export const gatherRollouts: Stage<{ plan: ArtifactRef }, Gathered> = async ({ plan: planRef }, { store, committed, progress }) => {
   const plan = await store.getJson<RolloutPlan>(planRef);
   const shards: EpisodeShard[] = [];
-  for (let shard = 0; shard < plan.shards.length; shard++)
+  for (let shard = 0; shard < plan.shards.length; shard++) {
     shards.push(await committed<EpisodeShard>('rolloutShard', { plan: planRef, shard }));
+    progress({ phase: 'gathering', done: shards.length, total: plan.shards.length, unit: 'shards' });
+  }
   const total = (field: keyof Account) => shards.reduce((sum, shard) => sum + shard[field], 0);
   const account: Account = {
     dispatched: total('dispatched'),
@@ -162,9 +164,12 @@ export const gatherRollouts: Stage<{ plan: ArtifactRef }, Gathered> = async ({ p
 };
 
 /** All episodes of a set, in the plan's order. */
-export async function loadEpisodes(store: ArtifactStore, setRef: ArtifactRef): Promise<Episode[]> {
+export async function loadEpisodes({ store, progress }: Pick<StageContext, 'store' | 'progress'>, setRef: ArtifactRef): Promise<Episode[]> {
   const set = await store.getJson<EpisodeSet>(setRef);
   const out: Episode[] = [];
-  for (const shard of set.shards) out.push(...(await readEpisodes(await store.get(shard.episodes), await store.get(shard.turns))));
+  for (const shard of set.shards) {
+    out.push(...(await readEpisodes(await store.get(shard.episodes), await store.get(shard.turns))));
+    progress({ phase: 'loading episodes', done: out.length, total: set.account.dispatched, unit: 'episodes' });
+  }
   return out;
 }

@@ -3,7 +3,6 @@ import { readTable, writeTable } from '../../artifacts/table.ts';
 import { onlineDpo, type Candidate, type OnlineDpoReport, type PairSample } from '../../agents/updates/online-dpo.ts';
 import { trainSupervised, type SupervisedReport } from '../../agents/updates/supervised.ts';
 import { encodeEpisode, Tokens } from '../../agents/tokens.ts';
-import { RatchetError } from '../../core/errors.ts';
 import type { ArtifactRef, ModelRef } from '../../core/nouns.ts';
 import type { RandomKey } from '../../core/random.ts';
 import { tokenFactors } from '../../environments/codec-factors.ts';
@@ -31,7 +30,7 @@ export interface WarmStartInput {
 
 export const warmStart: Stage<WarmStartInput, { policy: ModelRef; report: SupervisedReport }> = async (input, context) => {
   const world = worldNamed(input.environment);
-  const episodes = await loadEpisodes(context.store, input.episodes);
+  const episodes = await loadEpisodes(context, input.episodes);
   const { layers, width, heads, feedForward, context: longest } = input.policy;
   const size = { vocabulary: world.codec.vocabulary.length, layers, width, heads, feedForward, context: longest };
   const factors = tokenFactors(world.codec);
@@ -63,8 +62,9 @@ export interface LabelInput {
 
 const LABEL_COLUMNS = { episode: 'string', turn: 'int', value: 'double', visits: 'int' } as const;
 
-export const makeLabels: Stage<LabelInput, { labels: ArtifactRef; report: LabelReport }> = async (input, { store }) => {
-  const { labels, report } = label(await loadEpisodes(store, input.episodes), input.spec, input.key);
+export const makeLabels: Stage<LabelInput, { labels: ArtifactRef; report: LabelReport }> = async (input, context) => {
+  const { store } = context;
+  const { labels, report } = label(await loadEpisodes(context, input.episodes), input.spec, input.key);
   const bytes = writeTable(LABEL_COLUMNS, {
     episode: labels.map(({ episode }) => episode),
     turn: labels.map(({ turn }) => turn),
@@ -90,7 +90,7 @@ export const fitRewardModel: Stage<RewardModelInput, { rewardModel: ModelRef; re
   const tokens = new Tokens(world.codec);
   const table = await readTable(LABEL_COLUMNS, await store.get(input.labels));
   const labels = new Map(table.value.map((value, row) => [`${table.episode[row]} ${table.turn[row]}`, value]));
-  const episodes = (await loadEpisodes(store, input.episodes))
+  const episodes = (await loadEpisodes(context, input.episodes))
     .filter((episode) => episode.ending.kind === 'completed')
     .map((episode): LabelledEpisode => {
       const { ids, actionEnds } = encodeEpisode(tokens, episode);
@@ -135,18 +135,15 @@ export const updatePolicy: Stage<UpdateInput, UpdateOutput> = async (input, cont
   const common = { tokens, key: input.key, lanes: lanes(), microBatches: input.microBatches };
   const { spec } = input;
   if (spec.kind === 'online-dpo') {
-    const [rewardModel, episodes] = [await loadModel(store, input.rewardModel), await loadEpisodes(store, input.episodes)];
+    const [rewardModel, episodes] = [await loadModel(store, input.rewardModel), await loadEpisodes(context, input.episodes)];
     const keep = (model: Model) => saveModel(store, model, world);
     const { candidates, pairs, report } = await onlineDpo({ policy, rewardModel, episodes, spec, keep, ...common }, context);
     return { candidates, pairs: await store.putJson(pairs satisfies PairSample[]), report };
   }
-  const all = await loadEpisodes(store, spec.kind === 'rejection-sft' ? input.episodes : input.demonstrations);
+  const all = await loadEpisodes(context, spec.kind === 'rejection-sft' ? input.episodes : input.demonstrations);
   const episodes = spec.kind === 'rejection-sft' ? all.filter((episode) => episode.outcome === 1) : all;
-  if (episodes.length < spec.batchEpisodes)
-    throw new RatchetError(
-      'BadInput',
-      `update.${spec.kind}: ${episodes.length} episodes to train on, fewer than update.batchEpisodes (${spec.batchEpisodes})`,
-    );
+  // Nothing to learn from is no failure: the gate then keeps the policy.
+  if (episodes.length === 0) return { candidates: [], pairs: null, report: { episodes: 0, steps: 0, tokens: 0, loss: 0 } };
   const { model, report } = await trainSupervised({ initial: policy, episodes, spec, phase: 'policy update', ...common }, context);
   return { candidates: [{ step: report.steps, policy: await saveModel(store, model, world), kl: 0 }], pairs: null, report };
 };

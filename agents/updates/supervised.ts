@@ -65,9 +65,12 @@ export async function trainSupervised(
   hooks: TrainingHooks,
 ): Promise<{ model: Model; report: SupervisedReport }> {
   const { spec, key } = options;
+  // An episode that the model could not read to its end teaches nothing that it could do.
+  const longest = options.initial.config.max_position_embeddings;
   const sequences = options.episodes
     .filter((episode) => episode.turns.length > 0)
-    .map((episode) => sequenceOf(options.tokens, episode, spec.observationWeight));
+    .map((episode) => sequenceOf(options.tokens, episode, spec.observationWeight))
+    .filter(({ ids }) => ids.length <= longest);
   const optimizer: OptimizerOptions = {
     kind: spec.optimizer,
     beta1: 0.9,

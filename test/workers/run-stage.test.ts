@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { runStage } from '../../activities/run-stage.ts';
 import type { StageDeps } from '../../activities/run-stage.ts';
 import type { Progress, Stage } from '../../activities/stage.ts';
-import { stageIntent, stageKey } from '../../artifacts/run-log.ts';
+import { stageIntent, stageKey, sealed } from '../../artifacts/run-log.ts';
 import { ArtifactStore } from '../../artifacts/store.ts';
 import { canonicalJson } from '../../core/digest.ts';
 import { RatchetError } from '../../core/errors.ts';
@@ -68,7 +68,7 @@ describe('runStage', { timeout: 60_000 }, () => {
     assert.deepEqual(again, first, 'the order of keys makes no difference');
     assert.equal(readLog(input.log).length, 5);
     const manifest = await store.readManifest(stageKey(scope, 'count', input));
-    assert.deepEqual(manifest, { stage: 'count', input, output: first, fingerprint: 'test/1' });
+    assert.deepEqual(manifest, sealed({ stage: 'count', input, output: first, fingerprint: 'test/1' }));
     assert.deepEqual(await keysOf(`runs/${scope}/checkpoints/`), [], 'checkpoints are gone once the output is committed');
   });
 
