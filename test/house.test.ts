@@ -1,6 +1,6 @@
 /** The shape of the house: layers that import only downward, files short enough to read, nothing switched off. Read from the sources as they are. */
 import assert from 'node:assert/strict';
-import { globSync, readFileSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { test } from 'node:test';
 
@@ -80,6 +80,15 @@ test(`no source file is longer than ${LONGEST_FILE} lines`, () => {
     .map((file) => ({ file, lines: readFileSync(join(ROOT, file), 'utf8').trimEnd().split('\n').length }))
     .filter(({ lines }) => lines > LONGEST_FILE);
   assert.deepEqual(long, []);
+});
+
+test('what people read has no gap and no dead link', () => {
+  for (const file of ['README.md', 'FEATURES.md', ...globSync('docs/*.md', { cwd: ROOT })]) {
+    const text = readFileSync(join(ROOT, file), 'utf8');
+    assert.doesNotMatch(text, /@@|TODO|TBD/, file);
+    for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)/g))
+      assert.ok(existsSync(join(ROOT, dirname(file), target as string)), `${file}: ${target}`);
+  }
 });
 
 test('no test is switched off or focused', () => {

@@ -25,6 +25,8 @@ export interface WorkerReady {
 
 /** Runs until drained, then ends the process. */
 export async function runWorkerProcess(roles: readonly Queue[], code: WorkerCode = RATCHET_CODE): Promise<never> {
+  // On a full disk the log loses lines; the work, which waits for space in the store, must not be lost with them.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   try {
     let drain: (() => void) | null = null;
     let asked = false;

@@ -63,10 +63,12 @@ export async function startReporter(
     await writeFile(`${path}.new`, `${JSON.stringify(report, null, 2)}\n`);
     await rename(`${path}.new`, path);
   };
-  let writing = write();
+  // A report that cannot be written (a full disk) is a report missing, nothing worse.
+  const attempt = () => write().catch((error: unknown) => warn(`${path} cannot be written: ${String(error)}`));
+  let writing = attempt();
   await writing;
   const timer = setInterval(() => {
-    writing = writing.then(write).catch((error: unknown) => warn(`${path} cannot be written: ${String(error)}`));
+    writing = writing.then(attempt);
   }, INTERVAL_MS);
   return {
     stop: async () => {
@@ -96,8 +98,8 @@ async function read(directory: string): Promise<{ file: string; report: WorkerRe
       try {
         return [{ file, report: JSON.parse(await readFile(join(directory, file), 'utf8')) as WorkerReport }];
       } catch (error) {
-        // Its worker ended between the listing and the reading.
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+        // Its worker ended between the listing and the reading, or the disk was full when it was written.
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT' || error instanceof SyntaxError) return [];
         throw error;
       }
     });

@@ -31,6 +31,10 @@ export interface Situation {
 /** One line per reason, the most general first. Empty while the work goes on. */
 export function waitingFor({ nowMs, pending, unserved, servers, hosted }: Situation): string[] {
   const reasons: string[] = [];
+  if (servers?.disk?.full)
+    reasons.push(
+      `the disk is full: ${servers.disk.freeBytes} bytes are free where the servers keep their data; the run goes on when there is room`,
+    );
   for (const [name, title] of [
     ['temporal', 'Temporal'],
     ['s3', 'the S3 server'],

@@ -118,6 +118,11 @@ describe('what a run waits for', () => {
     );
   });
 
+  test('a full disk is named even while the servers on it still run', () => {
+    const servers = { temporal: well, s3: well, disk: { freeBytes: 0, full: true } };
+    assert.match(waitingFor({ nowMs: 0, pending: [], unserved: [], servers, hosted: true }).join(), /^the disk is full: 0 bytes are free/);
+  });
+
   test('a full disk, an attempt that failed, a queue without workers, a dead worker: each is named once', () => {
     const s3 = { ...well, state: 'waiting' as const, reason: 'disk full: 0 bytes free' };
     const failure = 'Unavailable: storing objects/x: the server does not answer';
