@@ -24,8 +24,8 @@ export async function loadModel(store: ArtifactStore, ref: ModelRef): Promise<Mo
   return readModel({ 'config.json': configBytes, 'model.safetensors': weightBytes, 'tokenizer.json': tokenizerBytes }).model;
 }
 
-/** Decoders kept: a policy and its reward model, and those of the shard before. */
-const WARM_DECODERS = 4;
+/** Decoders kept: a policy and its reward model. Each holds a cache of some 75 MB at the tiny scale, and what its sessions once needed. */
+const WARM_DECODERS = 2;
 const warm = new Map<string, Decoder>();
 
 /** A decoder of the model with all rows clear; made once and reused while it is among the last few. One caller at a time (a compute child runs one job). */

@@ -46,7 +46,14 @@ interface Slot {
   number: number;
   child: ComputeProcess | null;
   job: string | null;
+  /** Runs out when the child has been idle for IDLE_BOUND_MS. */
+  idle: NodeJS.Timeout | null;
 }
+
+/** The next job of a busy queue comes within milliseconds; after so long another queue has the machine. */
+const IDLE_BOUND_MS = 2_000;
+/** An idle child that holds more than this is let go, because the slots of other queues need the memory; a fresh one starts in half a second. */
+const IDLE_MEMORY_BYTES = 384 * 2 ** 20;
 
 export class ComputePool {
   readonly #options: ComputePoolOptions;
@@ -62,7 +69,7 @@ export class ComputePool {
     if (!(options.memoryBytes >= LEAST_MEMORY_BYTES)) throw badInput('memoryBytes', options.memoryBytes, `at least ${LEAST_MEMORY_BYTES}`);
     if (URL.parse(options.jobModule)?.protocol !== 'file:') throw badInput('jobModule', options.jobModule, 'a file: URL');
     this.#options = options;
-    this.#slots = Array.from({ length: options.slots }, (_, number) => ({ number, child: null, job: null }));
+    this.#slots = Array.from({ length: options.slots }, (_, number) => ({ number, child: null, job: null, idle: null }));
   }
 
   /**
@@ -94,8 +101,13 @@ export class ComputePool {
       signal?.removeEventListener('abort', onAbort);
       stop?.removeEventListener('abort', onStop);
       slot.job = null;
+      slot.idle = setTimeout(() => this.#letGo(slot), IDLE_BOUND_MS).unref();
       this.#waiting.shift()?.();
     }
+  }
+
+  #letGo(slot: Slot): void {
+    if (slot.job === null && slot.child !== null && slot.child.rssBytes > IDLE_MEMORY_BYTES) void slot.child.kill();
   }
 
   status(): SlotStatus[] {
@@ -109,6 +121,7 @@ export class ComputePool {
   async close(): Promise<void> {
     this.#closed = true;
     for (const wake of this.#waiting.splice(0)) wake();
+    for (const { idle } of this.#slots) if (idle !== null) clearTimeout(idle);
     await Promise.all(this.#slots.map((slot) => slot.child?.kill()));
   }
 
@@ -123,6 +136,7 @@ export class ComputePool {
       const free = this.#slots.find((slot) => slot.job === null);
       if (free !== undefined) {
         free.job = name;
+        if (free.idle !== null) clearTimeout(free.idle);
         return free;
       }
       await new Promise<void>((resolve) => {
