@@ -54,6 +54,11 @@ interface Live {
   random: Random;
 }
 
+/** The turn that is about to be taken; its reward is known only after the step. */
+function turnOf(environment: Environment, action: string, logProbability: number): Turn {
+  return { observation: environment.observation, admissible: [...environment.admissible], action, logProbability, reward: 0 };
+}
+
 export function episodeId(slot: Slot): string {
   return `${slot.task}#${slot.repeat}`;
 }
@@ -129,13 +134,7 @@ function start(
   const pending = tokens.start(environment.instruction, environment.observation);
   for (const command of slot.prefix ?? []) {
     if (!environment.admissible.includes(command)) return { failed: 'prefix-not-admissible', instruction: environment.instruction, turns };
-    turns.push({
-      observation: environment.observation,
-      admissible: [...environment.admissible],
-      action: command,
-      logProbability: 0,
-      reward: 0,
-    });
+    turns.push(turnOf(environment, command, 0));
     environment.step(command);
     if (environment.done) (turns.at(-1) as Turn).reward = environment.outcome;
     else pending.push(...tokens.command(command), ...tokens.feedback(command, environment.observation));
@@ -217,13 +216,7 @@ async function scoreProposed(
 
 function act(one: Live, chosen: Chosen, tokens: Tokens): void {
   const { environment } = one;
-  one.turns.push({
-    observation: environment.observation,
-    admissible: [...environment.admissible],
-    action: chosen.command,
-    logProbability: chosen.logProbability,
-    reward: 0,
-  });
+  one.turns.push(turnOf(environment, chosen.command, chosen.logProbability));
   environment.step(chosen.command);
   if (environment.done) (one.turns.at(-1) as Turn).reward = environment.outcome;
   else one.pending = [...tokens.command(chosen.command), ...tokens.feedback(chosen.command, environment.observation)];
@@ -249,13 +242,7 @@ export function demonstrate(slots: readonly Slot[], world: World, name: string, 
     while (!environment.done) {
       const command = agent.act(environment);
       if (command === null) break;
-      turns.push({
-        observation: environment.observation,
-        admissible: [...environment.admissible],
-        action: command,
-        logProbability: 0,
-        reward: 0,
-      });
+      turns.push(turnOf(environment, command, 0));
       environment.step(command);
     }
     const last = turns.at(-1);

@@ -66,12 +66,8 @@ export interface Episode {
   ending: Ending;
 }
 
-/** Where the episodes of one shard lie, and their exact account: dispatched = completed + failed + abandoned. */
-export interface EpisodeShard {
-  /** Parquet, one row per episode. */
-  episodes: ArtifactRef;
-  /** Parquet, one row per turn. */
-  turns: ArtifactRef;
+/** The exact account of a set of episodes: dispatched = completed + failed + abandoned. */
+export interface Account {
   dispatched: number;
   completed: number;
   failed: number;
@@ -79,6 +75,14 @@ export interface EpisodeShard {
   successes: number;
   /** Total turns taken. */
   turnCount: number;
+}
+
+/** Where the episodes of one shard lie, and their account. */
+export interface EpisodeShard extends Account {
+  /** Parquet, one row per episode. */
+  episodes: ArtifactRef;
+  /** Parquet, one row per turn. */
+  turns: ArtifactRef;
 }
 
 /** A model in the Hugging Face layout. `sha256` names the model: the digest of the digests of its files. */

@@ -7,7 +7,7 @@ import type { ArtifactStore } from '../../artifacts/store.ts';
 import { collect, demonstrate, type Slot } from '../../agents/collector.ts';
 import { needsScores, type StrategySpec } from '../../agents/strategy.ts';
 import { Tokens } from '../../agents/tokens.ts';
-import type { ArtifactRef, Episode, EpisodeShard, ModelRef, TaskPanel } from '../../core/nouns.ts';
+import type { Account, ArtifactRef, Episode, EpisodeShard, ModelRef, TaskPanel } from '../../core/nouns.ts';
 import type { RandomKey } from '../../core/random.ts';
 import { worldNamed } from '../../environments/registry.ts';
 import type { Stage, StageContext } from '../stage.ts';
@@ -43,16 +43,6 @@ export interface Planned {
   plan: ArtifactRef;
   shards: number;
   episodes: number;
-}
-
-/** The exact account of a set of episodes: dispatched = completed + failed + abandoned. */
-export interface Account {
-  dispatched: number;
-  completed: number;
-  failed: number;
-  abandoned: number;
-  successes: number;
-  turnCount: number;
 }
 
 /** All episodes of a plan as stored: the shards in their order. */
