@@ -3,6 +3,7 @@
  * child makes progress, cancellation as a kill, a worker's shutdown as a request for a checkpoint. Nothing is computed here.
  */
 import { CancelledFailure, Context } from '@temporalio/activity';
+import type { SigningKey } from '../artifacts/attestation.ts';
 import type { RecordEntry, RecordRef } from '../artifacts/record.ts';
 import { appendRecord } from '../artifacts/run-log.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
@@ -53,8 +54,11 @@ export function createStageActivities(deps: StageActivityDeps): Record<string, S
   return Object.fromEntries(deps.names.map((name) => [name, (call: StageCall) => runInSlot(name, call, deps)]));
 }
 
-/** The activities that need no compute: a few small reads and writes in the store, done in the worker's own process. */
-export function createRecordActivities(store: ArtifactStore): { appendRecord: (call: StageCall<RecordEntry>) => Promise<RecordRef> } {
+/** The activities that need no compute: a few small reads and writes in the store, done in the worker's own process; attestations are signed with `key`. */
+export function createRecordActivities(
+  store: ArtifactStore,
+  key: SigningKey,
+): { appendRecord: (call: StageCall<RecordEntry>) => Promise<RecordRef> } {
   return {
     appendRecord: async (call) => {
       const context = Context.current();
@@ -64,7 +68,7 @@ export function createRecordActivities(store: ArtifactStore): { appendRecord: (c
       try {
         checkCall('appendRecord', call);
         const record = await appendRecord(store, call.scope, call.input, { signal: context.cancellationSignal });
-        await attestRecord(store, call.scope, record, context.info.attempt, context.cancellationSignal);
+        await attestRecord(store, call.scope, record, context.info.attempt, key, context.cancellationSignal);
         return record;
       } catch (error) {
         throw failed(context, error, told);

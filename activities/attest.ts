@@ -1,9 +1,10 @@
 /**
- * Attestations: when, where and by what a record was closed. Kept beside the record and never in it, so that records stay equal whoever wrote them.
- * Unsigned for now: they inform, they do not prove.
+ * Attestations: when, where and by what a record was closed, signed by this machine's key. Kept beside the record and never in it, so that records stay
+ * equal whoever wrote them.
  */
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, hostname, totalmem } from 'node:os';
+import type { SigningKey } from '../artifacts/attestation.ts';
 import { attest, readAttestation } from '../artifacts/run-log.ts';
 import type { RecordRef } from '../artifacts/record.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
@@ -19,6 +20,7 @@ export async function attestRecord(
   runId: string,
   record: RecordRef,
   attempts: number,
+  key: SigningKey,
   signal: AbortSignal,
 ): Promise<void> {
   const before = record.index === 0 ? null : await readAttestation(store, runId, record.index - 1, { signal });
@@ -42,6 +44,7 @@ export async function attestRecord(
       durationMs: before === null ? 0 : Math.max(0, at.getTime() - Date.parse(before.at)),
       details: { cores: availableParallelism(), processor: cpus()[0]?.model ?? 'unknown', memoryBytes: totalmem() },
     },
+    key,
     { signal },
   );
 }

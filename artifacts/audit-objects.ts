@@ -3,7 +3,7 @@
  * hashed; JSON and Parquet are opened, everything else is only hashed.
  */
 import { parquetMetadata } from 'hyparquet';
-import { digestJson } from '../core/digest.ts';
+import { canonicalJson, digestJson } from '../core/digest.ts';
 import { RatchetError } from '../core/errors.ts';
 import { isDigest, isEpisodeSet, isEvaluated, isEvaluation, isGathered, isModel, isObject, isPlan, isRef, walk } from './audit-shapes.ts';
 import type { Account, EpisodeSet, Evaluated, Evaluation, Link, Plan } from './audit-shapes.ts';
@@ -230,4 +230,31 @@ async function factsOf(file: Uint8Array): Promise<TableFacts> {
   const seen = new Set<string>();
   facts.duplicate = table.episode.find((id) => seen.size === seen.add(id).size) ?? null;
   return facts;
+}
+
+/** A manifest that must be canonical JSON; null after reporting why it is not. */
+export async function readCanonical(
+  store: ArtifactStore,
+  key: string,
+  what: string,
+  problems: Problem[],
+  call: CallOptions,
+): Promise<object | null> {
+  const bytes = await store.readBytes(key, call);
+  const expected = 'canonical JSON (RFC 8785)';
+  if (!bytes) {
+    problems.push({ what, key, expected, found: 'it is missing' });
+    return null;
+  }
+  try {
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    const value: unknown = JSON.parse(text);
+    if (isObject(value) && canonicalJson(value) === text) return value;
+  } catch (error) {
+    if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
+    problems.push({ what, key, expected, found: error.message });
+    return null;
+  }
+  problems.push({ what, key, expected, found: `${bytes.length} bytes of another form` });
+  return null;
 }

@@ -47,7 +47,7 @@ export interface StageManifest {
   output: unknown;
 }
 
-/** `runs/<run>/attestations/<index>.json`: when and where a record was closed. Sealed. Says nothing of what came out. */
+/** `runs/<run>/attestations/<index>.json`: when and where a record was closed, as a signed statement (`attestation.ts`). Says nothing of what came out. */
 export interface Attestation {
   record: RecordRef;
   /** ISO 8601, UTC. */

@@ -5,6 +5,7 @@
 import { canonicalJson, digestJson, sha256, type Sha256 } from '../core/digest.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import { forEachBounded } from './bounded.ts';
+import { signAttestation, statementIn, type Envelope, type PublishedKey, type SigningKey } from './attestation.ts';
 import type { Attestation, RecordEntry, RecordRef, RunManifest, StageIndex, StageManifest } from './record.ts';
 import type { ArtifactStore, CallOptions } from './store.ts';
 
@@ -37,6 +38,11 @@ export function recordKey(runId: string, index: number): string {
 
 export function attestationsFolder(runId: string): string {
   return `${runFolder(runId)}attestations/`;
+}
+
+/** The public keys that signed the run's attestations. */
+export function keysFolder(runId: string): string {
+  return `${runFolder(runId)}keys/`;
 }
 
 export function stagesFolder(runId: string): string {
@@ -227,21 +233,34 @@ export function readStage(
   return store.readManifest<StageManifest>(stageKey(runId, stage, input), options);
 }
 
-function attestationKey(runId: string, index: number): string {
+export function attestationKey(runId: string, index: number): string {
   return `${attestationsFolder(runId)}${String(index).padStart(INDEX_DIGITS, '0')}.json`;
 }
 
-/** Writes the attestation of a record; a later one of the same record replaces it. */
-export function attest(store: ArtifactStore, runId: string, attestation: Attestation, options: CallOptions = {}): Promise<void> {
-  return store.writePointer(attestationKey(runId, attestation.record.index), sealed(attestation), options);
+/** Signs and writes the attestation of a record, and the public half of the key before it; a later one of the same record replaces it. */
+export async function attest(
+  store: ArtifactStore,
+  runId: string,
+  attestation: Attestation,
+  { keyid, publicKey, ...rest }: SigningKey,
+  options: CallOptions = {},
+): Promise<void> {
+  await store.commit(`${keysFolder(runId)}${keyid}.json`, { keyid, publicKey } satisfies PublishedKey, options);
+  const { index } = attestation.record;
+  const envelope = signAttestation(attestation, recordKey(runId, index), { keyid, publicKey, ...rest });
+  await store.writePointer(attestationKey(runId, index), envelope, options);
 }
 
-/** The attestation of the record at `index`, or null. */
-export function readAttestation(
+/** What the attestation of the record at `index` says, its signature unchecked (`verify` checks it), or null. */
+export async function readAttestation(
   store: ArtifactStore,
   runId: string,
   index: number,
   options: CallOptions = {},
 ): Promise<Attestation | null> {
-  return store.readManifest<Attestation>(attestationKey(runId, index), options);
+  const key = attestationKey(runId, index);
+  const envelope = await store.readManifest<Envelope>(key, options);
+  if (envelope === null) return null;
+  const { subject, predicate } = statementIn(envelope, key);
+  return { record: { index, sha256: subject[0]?.digest.sha256 ?? '' }, ...predicate };
 }

@@ -2,25 +2,18 @@
  * The audit of a run from the store alone: the chain of records, everything it leads to, and whether the numbers agree with the episodes. It needs no
  * Temporal and no worker, changes nothing, and trusts nothing that it has not hashed. A store that cannot be reached is Unavailable, never "wrong".
  */
-import { canonicalJson, digestJson, sha256, type Sha256 } from '../core/digest.ts';
+import type { KeyObject } from 'node:crypto';
+import { digestJson, sha256, type Sha256 } from '../core/digest.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
+import type { ArtifactRef } from '../core/nouns.ts';
+import { checkAttestations, type Signer } from './audit-attestations.ts';
 import { checkClaims } from './audit-claims.ts';
-import { newFindings, study, visitAll, type Findings, type Problem } from './audit-objects.ts';
+import { newFindings, readCanonical, study, visitAll, type Findings, type Problem } from './audit-objects.ts';
 import { forEachBounded } from './bounded.ts';
 import { isDigest, isModel, isObject, isRef, walk, type Link } from './audit-shapes.ts';
-import type { Attestation, RecordEntry, RecordRef, RunManifest, StageManifest } from './record.ts';
-import {
-  attestationsFolder,
-  parseRecord,
-  recordKey,
-  recordsFolder,
-  runKey,
-  sealHolds,
-  stageDigest,
-  stageIntent,
-  stagesFolder,
-} from './run-log.ts';
-import type { ArtifactStore, CallOptions } from './store.ts';
+import type { RecordEntry, RecordRef, RunManifest, StageManifest } from './record.ts';
+import { parseRecord, recordKey, recordsFolder, runKey, sealHolds, stageDigest, stageIntent, stagesFolder } from './run-log.ts';
+import { objectKey, type ArtifactStore, type CallOptions } from './store.ts';
 
 export type { Problem } from './audit-objects.ts';
 
@@ -34,12 +27,18 @@ export interface VerifyReport {
   head: RecordRef | null;
   /** Iterations whose intent has no outcome: work under way, or abandoned. Not a problem. */
   unresolved: number[];
+  /** Who signed the attestations: the key, how many records it speaks of, and whether it is one of the trusted keys given. */
+  signers: Signer[];
   counts: { records: number; stages: number; objects: number; bytes: number; episodes: number; evaluations: number };
 }
 
 export interface VerifyOptions extends CallOptions {
   /** The digest that the last record must have, as noted elsewhere; without it, records removed from the end are only noticed by their attestations. */
   head?: Sha256;
+  /** Keys that the caller trusts: every record must then have an attestation with a signature of one of them. Without it a signature only has to hold. */
+  trusted?: readonly KeyObject[];
+  /** Told of every object that was found to be what its digest says. */
+  onSound?: (ref: ArtifactRef) => void;
   /** Objects checked so far, of those known so far. */
   onProgress?: (progress: { done: number; total: number; bytes: number }) => void;
 }
@@ -64,11 +63,12 @@ export async function verifyRun(store: ArtifactStore, runId: string, options: Ve
   const recipe = await checkRun(store, runId, findings, roots, call);
   const chain = await checkChain(store, runId, recipe, options.head, findings, roots, call);
   const stages = await checkStages(store, runId, chain, findings, roots, call);
-  await checkAttestations(store, runId, chain, problems, call);
+  const { signers } = await checkAttestations(store, runId, chain, options.trusted ?? null, problems, call);
   if (!recipe && chain.length === 0 && stages === 0) throw badInput('run id', runId, 'a run that is in the store (see `ratchet ls`)');
 
   const onObject = (done: number, total: number) => options.onProgress?.({ done, total, bytes: findings.bytes });
   await visitAll(store, roots, findings, onObject, call);
+  for (const [digest, bytes] of findings.sound) options.onSound?.({ key: objectKey(digest), sha256: digest, bytes });
   checkLineage(chain, findings);
   problems.push(...checkClaims(findings, panelsOf(chain)));
 
@@ -82,6 +82,7 @@ export async function verifyRun(store: ArtifactStore, runId: string, options: Ve
     problems,
     head: head ? { index: head.entry.index, sha256: head.digest } : null,
     unresolved: chain.filter(({ entry }) => entry.kind === 'intent' && !outcomes.has(entry.iteration)).map(({ entry }) => entry.iteration),
+    signers,
     counts: {
       records: chain.length,
       stages,
@@ -240,26 +241,6 @@ async function stagesOf(store: ArtifactStore, entry: RecordEntry, call: CallOpti
   }
 }
 
-/** Attestations speak of records that exist. They are notes, so their absence is no problem. */
-async function checkAttestations(
-  store: ArtifactStore,
-  runId: string,
-  chain: Read[],
-  problems: Problem[],
-  call: CallOptions,
-): Promise<void> {
-  for await (const { key } of store.list(attestationsFolder(runId), call)) {
-    const attestation = (await readCanonical(store, key, 'attestation', problems, call)) as Attestation | null;
-    if (attestation === null) continue;
-    if (!sealHolds(attestation))
-      problems.push({ what: 'seal of an attestation', key, expected: 'the digest of the rest', found: 'another' });
-    const expected = attestation.record?.sha256;
-    const place = recordKey(runId, attestation.record?.index ?? 0);
-    const found = chain.find((record) => record.key === place)?.digest ?? 'it is missing';
-    if (found !== expected) problems.push({ what: 'attested record', key: place, expected: `SHA-256 ${expected}, as in ${key}`, found });
-  }
-}
-
 /** Each iteration starts from the policy that the one before ended with, and its rollouts are those of that policy. */
 function checkLineage(chain: Read[], findings: Findings): void {
   const { problems, sets } = findings;
@@ -300,31 +281,4 @@ function refsOf(value: unknown): { key: string; sha256: Sha256 }[] {
     if (isRef(found)) refs.push(found);
   });
   return refs;
-}
-
-/** A manifest that must be canonical JSON; null after reporting why it is not. */
-async function readCanonical(
-  store: ArtifactStore,
-  key: string,
-  what: string,
-  problems: Problem[],
-  call: CallOptions,
-): Promise<object | null> {
-  const bytes = await store.readBytes(key, call);
-  const expected = 'canonical JSON (RFC 8785)';
-  if (!bytes) {
-    problems.push({ what, key, expected, found: 'it is missing' });
-    return null;
-  }
-  try {
-    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-    const value: unknown = JSON.parse(text);
-    if (isObject(value) && canonicalJson(value) === text) return value;
-  } catch (error) {
-    if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
-    problems.push({ what, key, expected, found: error.message });
-    return null;
-  }
-  problems.push({ what, key, expected, found: `${bytes.length} bytes of another form` });
-  return null;
 }

@@ -19,3 +19,16 @@ export function printJson(value: unknown): void {
 export function note(...lines: string[]): void {
   process.stderr.write(`${lines.join('\n')}\n`);
 }
+
+/** How often a line in place is drawn: faster than the eye asks for would only cost. */
+const REDRAW_MS = 250;
+
+/** Progress on one line of a terminal, which the last call clears; silent where standard error is none. */
+export function inPlace(): (text: string, last: boolean) => void {
+  let shownAtMs = -Infinity;
+  return (text, last) => {
+    if (!process.stderr.isTTY || (!last && performance.now() - shownAtMs < REDRAW_MS)) return;
+    shownAtMs = performance.now();
+    process.stderr.write(`\r\u001b[K${last ? '' : text}`);
+  };
+}

@@ -73,6 +73,8 @@ export function homePaths(home: string) {
     root,
     record: join(root, 'servers.json'),
     credentials: join(root, 'credentials.json'),
+    /** The Ed25519 key that this machine signs attestations with. */
+    signingKey: join(root, 'keys', 'signing.pem'),
     lock: join(root, 'lock'),
     temporalDatabase: join(root, 'temporal', 'temporal.db'),
     s3Data: join(root, 's3', 'data'),

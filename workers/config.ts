@@ -6,7 +6,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { STALL_BOUND_MS, STOP_BOUND_MS } from '../activities/activities.ts';
 import type { Queue } from '../activities/stage.ts';
 import { badInput } from '../core/errors.ts';
-import { ratchetHome } from '../infra/home.ts';
+import { homePaths, ratchetHome } from '../infra/home.ts';
 import { DEFAULT_FLEET, QUEUES } from '../workflows/task-queues.ts';
 
 export interface SlotConfig {
@@ -21,6 +21,8 @@ export interface SlotConfig {
 export interface WorkerConfig {
   /** Directory of this machine's state. */
   home: string;
+  /** File with the Ed25519 key that signs attestations; made on first use. */
+  signingKey: string;
   fleet: string;
   queues: Partial<Record<Queue, SlotConfig>>;
   stallBoundMs: number;
@@ -41,7 +43,7 @@ const LOG_LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const;
 
 /**
  * Reads `RATCHET_HOME`, `RATCHET_FLEET`, `RATCHET_CPU_SLOTS` (default: one per core), `RATCHET_LANES` (of the `gpu` slot; default: one per core),
- * `RATCHET_MEMORY_MB` (per slot), `RATCHET_STALL_BOUND_MS`, `RATCHET_STOP_BOUND_MS` and `RATCHET_LOG_LEVEL`. Throws BadInput.
+ * `RATCHET_MEMORY_MB` (per slot), `RATCHET_SIGNING_KEY`, `RATCHET_STALL_BOUND_MS`, `RATCHET_STOP_BOUND_MS` and `RATCHET_LOG_LEVEL`. Throws BadInput.
  */
 export function workerConfig(roles: readonly Queue[], env: Environment = process.env): WorkerConfig {
   if (roles.length === 0 || roles.some((role) => !QUEUES.includes(role)) || new Set(roles).size !== roles.length) {
@@ -65,6 +67,7 @@ export function workerConfig(roles: readonly Queue[], env: Environment = process
   if (logLevel === undefined) throw badInput('RATCHET_LOG_LEVEL', env['RATCHET_LOG_LEVEL'], `one of ${LOG_LEVELS.join(', ')}`);
   return {
     home: ratchetHome(env),
+    signingKey: env['RATCHET_SIGNING_KEY'] || homePaths(ratchetHome(env)).signingKey,
     fleet,
     queues: Object.fromEntries(queues),
     stallBoundMs: whole(env, 'RATCHET_STALL_BOUND_MS', STALL_BOUND_MS, 1),

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createRecordActivities, createStageActivities } from '../activities/activities.ts';
 import type { Queue } from '../activities/stage.ts';
+import { signingKey } from '../artifacts/attestation.ts';
 import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
 import { RatchetError } from '../core/errors.ts';
@@ -84,7 +85,7 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
         taskQueue: taskQueue(role, config.fleet),
         activities: {
           ...createStageActivities({ names, pool, stallBoundMs, stopBoundMs }),
-          ...(role === 'loop' && createRecordActivities(store)),
+          ...(role === 'loop' && createRecordActivities(store, signingKey(config.signingKey))),
         },
         ...(role === 'loop' && bundle && { workflowBundle: { codePath: bundle.codePath } }),
         stickyQueueScheduleToStartTimeout: STICKY_BOUND_MS,

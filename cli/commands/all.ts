@@ -3,7 +3,9 @@ import type { Command } from 'commander';
 import { doctorCommand } from './doctor.ts';
 import { downCommand } from './down.ts';
 import { episodesCommand } from './episodes.ts';
+import { exportCommand } from './export.ts';
 import { historyCommand } from './history.ts';
+import { keysCommand } from './keys.ts';
 import { lsCommand } from './ls.ts';
 import { playCommand } from './play.ts';
 import { recipesCommand } from './recipes.ts';
@@ -34,6 +36,8 @@ export function allCommands(): Command[] {
     showCommand(),
     episodesCommand(),
     verifyCommand(),
+    exportCommand(),
+    keysCommand(),
     playCommand(),
   ];
 }

@@ -1,4 +1,7 @@
 /** A small run in a store, made with the same calls as a real one: two iterations, failed and abandoned episodes, models, evaluations, attestations. */
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { signingKey } from '../../artifacts/attestation.ts';
 import { writeEpisodes } from '../../artifacts/episodes-file.ts';
 import { appendRecord, attest, commitStage, createRun } from '../../artifacts/run-log.ts';
 import type { RecordEntry, RecordRef } from '../../artifacts/record.ts';
@@ -8,6 +11,9 @@ import { digestJson, sha256 } from '../../core/digest.ts';
 import type { ArtifactRef, Ending, Episode, EpisodeShard, ModelRef, TaskPanel } from '../../core/nouns.ts';
 
 const ROLES = ['train', 'validation', 'seen', 'unseen'] as const;
+
+/** Signs the attestations of sample runs. */
+export const SAMPLE_KEY_FILE = join(tmpdir(), `ratchet-test-key-${process.pid}.pem`);
 
 export interface Changes {
   /** Applied to the episodes of a shard before they are stored, after they are counted. */
@@ -96,6 +102,7 @@ export async function writeSampleRun(store: ArtifactStore, runId: string, change
     return stage('evaluate', { set }, alterEvaluated({ evaluation, episodes: set.sha256, ...stated }));
   };
 
+  const key = signingKey(SAMPLE_KEY_FILE);
   let head: RecordRef | null = null;
   const append = async (kind: RecordEntry['kind'], iteration: number, body: object) => {
     head = await appendRecord(store, runId, {
@@ -106,7 +113,12 @@ export async function writeSampleRun(store: ArtifactStore, runId: string, change
       body,
     });
     const versions = { node: process.versions.node };
-    await attest(store, runId, { record: head, at: '2026-01-01T00:00:00Z', host: 'test', pid: 1, versions, attempts: 1, durationMs: 5 });
+    await attest(
+      store,
+      runId,
+      { record: head, at: '2026-01-01T00:00:00Z', host: 'test', pid: 1, versions, attempts: 1, durationMs: 5 },
+      key,
+    );
     return head;
   };
   await append('genesis', 0, { recipe, initial: null, panels });

@@ -1,0 +1,101 @@
+/**
+ * The part of the audit that asks who says so: every attestation is a statement about a record that is there, signed by a key that lies beside it; with
+ * trusted keys given, every record must have one that a trusted key signed. Without them a forger may sign again with a key of his own.
+ */
+import type { KeyObject } from 'node:crypto';
+import type { Sha256 } from '../core/digest.ts';
+import { RatchetError } from '../core/errors.ts';
+import { keyIdOf, readPublicKey, statementIn, validSigners, type Envelope, type PublishedKey } from './attestation.ts';
+import { readCanonical, type Problem } from './audit-objects.ts';
+import { attestationKey, attestationsFolder, keysFolder, recordKey } from './run-log.ts';
+import type { ArtifactStore, CallOptions } from './store.ts';
+
+export interface Signer {
+  keyid: Sha256;
+  /** Records with an attestation of this key. */
+  records: number;
+  /** Null where no trusted keys were given. */
+  trusted: boolean | null;
+}
+
+/** A record of the chain that could be read. */
+interface RecordRead {
+  key: string;
+  entry: { index: number };
+  digest: Sha256;
+}
+
+export async function checkAttestations(
+  store: ArtifactStore,
+  runId: string,
+  chain: readonly RecordRead[],
+  trusted: readonly KeyObject[] | null,
+  problems: Problem[],
+  call: CallOptions,
+): Promise<{ signers: Signer[] }> {
+  const keys = await publishedKeys(store, runId, problems, call);
+  const trustedIds = trusted && new Set(trusted.map(keyIdOf));
+  for (const key of trusted ?? []) keys.set(keyIdOf(key), key);
+  const recordAt = new Map(chain.map((record) => [record.key, record]));
+  const vouched = new Set<string>();
+  const records = new Map<Sha256, number>();
+
+  for await (const { key } of store.list(attestationsFolder(runId), call)) {
+    const envelope = (await readCanonical(store, key, 'attestation', problems, call)) as Envelope | null;
+    if (envelope === null) continue;
+    const report = (what: string, at: string, expected: string, found: string) => problems.push({ what, key: at, expected, found });
+    try {
+      const [subject] = statementIn(envelope, key).subject;
+      const name = subject?.name ?? '';
+      const signers = validSigners(envelope, keys);
+      if (signers.length < envelope.signatures.length || signers.length === 0)
+        report('signature of an attestation', key, 'a signature of a key in keys/', 'one that does not hold');
+      else if (trustedIds && !signers.some((signer) => trustedIds.has(signer)))
+        report('signature of an attestation', key, 'a signature of a trusted key', `signed by ${signers.join(', ')}`);
+      else {
+        vouched.add(name);
+        for (const signer of new Set(signers)) records.set(signer, (records.get(signer) ?? 0) + 1);
+      }
+      const digest = recordAt.get(name)?.digest ?? 'it is missing';
+      if (digest !== subject?.digest.sha256) report('attested record', name, `SHA-256 ${subject?.digest.sha256}, as in ${key}`, digest);
+    } catch (error) {
+      if (!(error instanceof RatchetError)) throw error;
+      report('attestation', key, 'a signed statement about a record', error.message);
+    }
+  }
+  if (trustedIds) {
+    for (const { entry } of chain) {
+      const key = recordKey(runId, entry.index);
+      if (!vouched.has(key))
+        problems.push({
+          what: 'attestation',
+          key: attestationKey(runId, entry.index),
+          expected: `a trusted statement about ${key}`,
+          found: 'there is none',
+        });
+    }
+  }
+  const signers = [...records].map(([keyid, count]) => ({ keyid, records: count, trusted: trustedIds && trustedIds.has(keyid) }));
+  return { signers };
+}
+
+/** The keys beside the run, each under its own id; what is not one is reported. */
+async function publishedKeys(store: ArtifactStore, runId: string, problems: Problem[], call: CallOptions): Promise<Map<Sha256, KeyObject>> {
+  const keys = new Map<Sha256, KeyObject>();
+  for await (const { key } of store.list(keysFolder(runId), call)) {
+    const published = (await readCanonical(store, key, 'public key', problems, call)) as PublishedKey | null;
+    if (published === null) continue;
+    try {
+      const publicKey = readPublicKey(String(published.publicKey), key);
+      const keyid = keyIdOf(publicKey);
+      const pem = publicKey.export({ type: 'spki', format: 'pem' }).toString();
+      if (keyid === published.keyid && key === `${keysFolder(runId)}${keyid}.json` && pem === published.publicKey)
+        keys.set(keyid, publicKey);
+      else problems.push({ what: 'public key', key, expected: `key ${keyid} under its own name`, found: `${published.keyid}` });
+    } catch (error) {
+      if (!(error instanceof RatchetError)) throw error;
+      problems.push({ what: 'public key', key, expected: 'an Ed25519 public key', found: error.message });
+    }
+  }
+  return keys;
+}
