@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { cacheDirectory } from '../core/cache-directory.ts';
 import { s3FromEnvironment, temporalFromEnvironment } from './endpoints.ts';
 import type { Environment } from './endpoints.ts';
 import { checkTemporal, hasBucket } from './external.ts';
@@ -17,7 +18,7 @@ import { isAlive } from './processes.ts';
 import { TEMPORAL, VERSITYGW } from './programs.ts';
 import type { ServerProgram } from './programs.ts';
 import { releaseSite } from './release.ts';
-import { cacheDirectory, findProgram } from './resolve.ts';
+import { findProgram } from './resolve.ts';
 import { runningServers } from './servers.ts';
 
 export interface Check {

@@ -5,8 +5,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { basename, delimiter, dirname, join, resolve } from 'node:path';
+import { basename, delimiter, dirname, join } from 'node:path';
+import { cacheDirectory } from '../core/cache-directory.ts';
 import { RatchetError } from '../core/errors.ts';
 import type { Environment } from './endpoints.ts';
 import { buildWithGo, goVersion } from './go-build.ts';
@@ -31,12 +31,6 @@ export interface ResolveOptions {
 
 /** A build by another process is worth waiting for: as long as a build may take. */
 const PREPARING_BOUND_MS = 45 * 60_000;
-
-/** `$RATCHET_CACHE`, else `$XDG_CACHE_HOME/ratchet`, else `~/.cache/ratchet`. */
-export function cacheDirectory(env: Environment): string {
-  if (env['RATCHET_CACHE']) return resolve(env['RATCHET_CACHE']);
-  return join(env['XDG_CACHE_HOME'] || join(env['HOME'] || homedir(), '.cache'), 'ratchet');
-}
 
 /** Where the cache keeps this program: the name changes with the version and with anything in go.mod or go.sum. */
 export async function cachedPath(program: ServerProgram, env: Environment): Promise<string> {

@@ -8,11 +8,12 @@ import type { RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
+import { cacheDirectory } from '../../core/cache-directory.ts';
 import type { Environment } from '../../infra/endpoints.ts';
 import type { ProgressLine } from '../../infra/progress.ts';
 import { TEMPORAL, VERSITYGW } from '../../infra/programs.ts';
 import { checksumOf } from '../../infra/release.ts';
-import { cacheDirectory, cachedPath, resolveProgram } from '../../infra/resolve.ts';
+import { cachedPath, resolveProgram } from '../../infra/resolve.ts';
 import { checkVersion, isAtLeast, parseVersion } from '../../infra/version.ts';
 import { temporaryDirectory } from './clean.ts';
 
