@@ -5,7 +5,7 @@
  * Axes: T tokens of a row, R rows, S keys (of the same tokens), D width, F feed-forward width, V vocabulary, K key/value heads, G query heads per
  * key/value head, E size of a head, P reads, M positions, C cached tokens, X cached and new tokens.
  */
-import { EMBEDDING, headName, isScore, layerName } from './model.ts';
+import { rotaryFrequencies } from './config.ts';
 import { foldedMatrices } from './fold.ts';
 import { Graph } from './graph/graph.ts';
 import type { Value } from './graph/graph.ts';
@@ -27,6 +27,9 @@ import {
   splitLast,
   transpose,
 } from './graph/operators.ts';
+import { loraName, loraTargets } from './lora.ts';
+import type { AdapterConfig } from './lora.ts';
+import { EMBEDDING, VALUE_HEAD, headName, isScore, layerName } from './model.ts';
 import type { LlamaConfig } from './types.ts';
 
 type Weights = ReadonlyMap<string, Value>;
@@ -54,10 +57,16 @@ export function llamaGraph(config: LlamaConfig, symbolic: string[] = []): Graph 
 }
 
 /** The folded matrices as values of a graph: fed on every run, or (given `data`) part of the model. */
-export function llamaWeights(graph: Graph, config: LlamaConfig, data?: ReadonlyMap<string, Float32Array>): Map<string, Value> {
+export function llamaWeights(
+  graph: Graph,
+  config: LlamaConfig,
+  options: { data?: ReadonlyMap<string, Float32Array>; adapter?: AdapterConfig | undefined } = {},
+): Map<string, Value> {
+  const { data, adapter } = options;
   const axes = new Map<string, string[]>([
     [EMBEDDING, ['V', 'D']],
     [headName(config), [isScore(config) ? '1' : 'V', 'D']],
+    [VALUE_HEAD, ['1', 'D']],
   ]);
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
     axes.set(layerName(layer, 'self_attn.q_proj'), [`${queryHeads(config)}*E`, 'D']);
@@ -68,22 +77,34 @@ export function llamaWeights(graph: Graph, config: LlamaConfig, data?: ReadonlyM
     axes.set(layerName(layer, 'mlp.up_proj'), ['F', 'D']);
     axes.set(layerName(layer, 'mlp.down_proj'), ['D', 'F']);
   }
+  for (const name of adapter ? loraTargets(config, adapter) : []) {
+    const [outputs, inputs] = axes.get(name) as [string, string];
+    const rank = String(adapter!.r);
+    axes.set(loraName(name, 'A'), [rank, inputs]).set(loraName(name, 'B'), [outputs, rank]);
+  }
   return new Map(
-    foldedMatrices(config).map(({ name }) => {
+    foldedMatrices(config, adapter).map(({ name }) => {
       const shape = axes.get(name)!;
       return [name, data ? graph.constant(data.get(name)!, shape) : graph.input(name, 'float32', shape)];
     }),
   );
 }
 
+/** x [N, inputs] through a matrix, and through the adapter beside it where there is one: x W^T + (x A^T) B^T. */
+function project(weights: Weights, name: string, x: Value): Value {
+  const [w, a, b] = [weights.get(name)!, weights.get(loraName(name, 'A')), weights.get(loraName(name, 'B'))];
+  return a && b ? add(linear(x, w), linear(linear(x, a), b)) : linear(x, w);
+}
+
 /** Tables of cosines and sines [M, E/2], in float32 steps as Hugging Face computes them. */
 function rotaryTables(graph: Graph, config: LlamaConfig): [Value, Value] {
-  const half = config.head_dim / 2;
+  const frequencies = rotaryFrequencies(config);
+  const half = frequencies.length;
   const cosines = new Float32Array(config.max_position_embeddings * half);
   const sines = new Float32Array(cosines.length);
   for (let position = 0; position < config.max_position_embeddings; position++) {
     for (let i = 0; i < half; i++) {
-      const angle = Math.fround(position * Math.fround(config.rope_theta ** -(i / half)));
+      const angle = Math.fround(position * frequencies[i]!);
       cosines[position * half + i] = Math.cos(angle);
       sines[position * half + i] = Math.sin(angle);
     }
@@ -120,16 +141,16 @@ function blocks(graph: Graph, config: LlamaConfig, weights: Weights, attend: Att
   const [cosines, sines] = rotaryTables(graph, config);
   let x = gather(weights.get(EMBEDDING)!, ids);
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
-    const weight = (part: string) => weights.get(layerName(layer, part))!;
+    const through = (part: string, input: Value) => project(weights, layerName(layer, part), input);
     const h = rmsNorm(x, config.rms_norm_eps);
-    const project = (part: string, heads: string) => reshape(linear(h, weight(part)), ['T', 'R', `${heads}*E`]);
-    const q = rotary(project('self_attn.q_proj', queryHeads(config)), positions, cosines, sines);
-    const k = rotary(project('self_attn.k_proj', 'K'), positions, cosines, sines);
+    const heads = (part: string, count: string) => reshape(through(part, h), ['T', 'R', `${count}*E`]);
+    const q = rotary(heads('self_attn.q_proj', queryHeads(config)), positions, cosines, sines);
+    const k = rotary(heads('self_attn.k_proj', 'K'), positions, cosines, sines);
     const keys = (value: Value) => rename(reshape(value, ['T', 'R', 'K', 'E']), ['S', 'R', 'K', 'E']);
-    const out = attend(layer, groupQueries(config, q), keys(k), keys(project('self_attn.v_proj', 'K')));
-    x = add(x, linear(ungroup(config, out), weight('self_attn.o_proj')));
+    const out = attend(layer, groupQueries(config, q), keys(k), keys(heads('self_attn.v_proj', 'K')));
+    x = add(x, through('self_attn.o_proj', ungroup(config, out)));
     const m = rmsNorm(x, config.rms_norm_eps);
-    x = add(x, linear(mul(silu(linear(m, weight('mlp.gate_proj'))), linear(m, weight('mlp.up_proj'))), weight('mlp.down_proj')));
+    x = add(x, through('mlp.down_proj', mul(silu(through('mlp.gate_proj', m)), through('mlp.up_proj', m))));
   }
   return x;
 }
@@ -153,6 +174,11 @@ export function head(config: LlamaConfig, weights: Weights, states: Value): Valu
   return isScore(config) ? reshape(out, ['P']) : out;
 }
 
+/** The value head over states [P, D]: values [P]. */
+export function valueHead(weights: Weights, states: Value): Value {
+  return reshape(linear(states, weights.get(VALUE_HEAD)!), ['P']);
+}
+
 /** Names of a layer's caches among the inputs, and of its new keys and values among the outputs, of the decoding graph. */
 export const cacheNames = (layer: number) => ({
   keys: `cache_k${layer}`,
@@ -167,7 +193,7 @@ export const cacheNames = (layer: number) => ({
  */
 export function decodeGraph(config: LlamaConfig, data: ReadonlyMap<string, Float32Array>): Uint8Array {
   const graph = llamaGraph(config, ['C', 'X']);
-  const weights = llamaWeights(graph, config, data);
+  const weights = llamaWeights(graph, config, { data });
   const mask = groupMask(config, graph.input('mask', 'float32', ['R', '1', 'T', 'X']));
   const alpha = 1 / Math.sqrt(config.head_dim);
   const outputs: Record<string, Value> = {};

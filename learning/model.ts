@@ -1,10 +1,11 @@
 /**
- * Models in memory and on disk, in Hugging Face's layout: `config.json`, `model.safetensors`, `tokenizer.json`. It makes, checks, reads and writes
- * them; it computes nothing with them. Anything but the plain Llama architecture (untied head, no biases, no scaled rotations) is refused as BadInput.
+ * Models in memory, in Hugging Face's layout: which tensors a configuration asks for, new weights, a policy's trunk under another head. It computes
+ * nothing with them; how a `config.json` is read is the business of `config.ts`.
  */
 import { RatchetError, badInput } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import type { RandomKey } from '../core/random.ts';
+import { checkConfig, parseConfig } from './config.ts';
 import { readSafetensors, writeSafetensors } from './safetensors.ts';
 import type { LlamaConfig, Model, Tensor } from './types.ts';
 
@@ -13,22 +14,12 @@ export const FINAL_NORM = 'model.norm.weight';
 /** The name of a layer's weight, e.g. `layerName(0, 'self_attn.q_proj')`. */
 export const layerName = (layer: number, part: string) => `model.layers.${layer}.${part}.weight`;
 export const headName = (config: LlamaConfig) => (isScore(config) ? 'score.weight' : 'lm_head.weight');
+/** A scalar head over the same states as the language-model head, [1, D]: the value of a state for actor-critic training. Ratchet's own addition. */
+export const VALUE_HEAD = 'value_head.weight';
 export const isScore = (config: LlamaConfig) => config.architectures[0] === 'LlamaForSequenceClassification';
-
-/** The fields that decide what a model computes with its weights; models that agree in them can take each other's place. */
-export const SHAPE_FIELDS = [
-  'architectures',
-  'vocab_size',
-  'hidden_size',
-  'intermediate_size',
-  'num_hidden_layers',
-  'num_attention_heads',
-  'num_key_value_heads',
-  'head_dim',
-  'max_position_embeddings',
-  'rms_norm_eps',
-  'rope_theta',
-] as const;
+/** Whether the embeddings are the language-model head too; then there is no tensor `lm_head.weight`. */
+export const isTied = (config: LlamaConfig) => config.tie_word_embeddings && !isScore(config);
+export const hasValueHead = (config: LlamaConfig) => config.value_head === true;
 
 /** Every tensor of a model of this configuration with its shape, in the order of computation. */
 export function expectedShapes(config: LlamaConfig): Map<string, number[]> {
@@ -46,53 +37,9 @@ export function expectedShapes(config: LlamaConfig): Map<string, number[]> {
     shapes.set(layerName(layer, 'mlp.down_proj'), [D, F]);
   }
   shapes.set(FINAL_NORM, [D]);
-  shapes.set(headName(config), [isScore(config) ? 1 : config.vocab_size, D]);
+  if (!isTied(config)) shapes.set(headName(config), [isScore(config) ? 1 : config.vocab_size, D]);
+  if (hasValueHead(config)) shapes.set(VALUE_HEAD, [1, D]);
   return shapes;
-}
-
-/** Refuses what this engine would compute wrongly. */
-export function checkConfig(config: LlamaConfig): void {
-  const field = (name: string) => `config.json: ${name}`;
-  const architecture = config.architectures?.[0];
-  if (architecture !== 'LlamaForCausalLM' && architecture !== 'LlamaForSequenceClassification')
-    throw badInput(field('architectures'), config.architectures, 'LlamaForCausalLM or LlamaForSequenceClassification');
-  if (config.model_type !== 'llama') throw badInput(field('model_type'), config.model_type, 'llama');
-  const counts = [
-    'vocab_size',
-    'hidden_size',
-    'intermediate_size',
-    'num_hidden_layers',
-    'num_attention_heads',
-    'num_key_value_heads',
-    'head_dim',
-  ];
-  for (const name of [...counts, 'max_position_embeddings']) {
-    const value = config[name];
-    if (!Number.isInteger(value) || (value as number) < 1) throw badInput(field(name), value, 'a whole number of at least 1');
-  }
-  if (config.head_dim % 2) throw badInput(field('head_dim'), config.head_dim, 'an even number (rotary embedding turns pairs)');
-  if (config.num_attention_heads % config.num_key_value_heads)
-    throw badInput(
-      field('num_key_value_heads'),
-      config.num_key_value_heads,
-      `a divisor of num_attention_heads (${config.num_attention_heads})`,
-    );
-  if (!(config.rms_norm_eps > 0)) throw badInput(field('rms_norm_eps'), config.rms_norm_eps, 'a number above 0');
-  if (!(config.rope_theta > 0)) throw badInput(field('rope_theta'), config.rope_theta, 'a number above 0');
-  if (config.tie_word_embeddings !== false)
-    throw badInput(field('tie_word_embeddings'), config.tie_word_embeddings, 'false (the head is a matrix of its own)');
-  const rope = config['rope_parameters'] as { rope_type?: string } | null | undefined;
-  const fixed: [string, unknown, unknown][] = [
-    ['hidden_act', config['hidden_act'] ?? 'silu', 'silu'],
-    ['attention_bias', config['attention_bias'] ?? false, false],
-    ['mlp_bias', config['mlp_bias'] ?? false, false],
-    ['rope_scaling', config['rope_scaling'] ?? null, null],
-    ['rope_parameters.rope_type', rope?.rope_type ?? 'default', 'default'],
-  ];
-  for (const [name, value, only] of fixed)
-    if (value !== only) throw badInput(field(name), value, `only ${JSON.stringify(only)} is supported`);
-  const labels = config['num_labels'] ?? (config['id2label'] ? Object.keys(config['id2label']).length : 1);
-  if (isScore(config) && labels !== 1) throw badInput(field('num_labels'), labels, '1 (one score)');
 }
 
 /** Refuses a model with a missing, unknown, misshapen or non-finite tensor, and names it. */
@@ -120,11 +67,15 @@ export interface ModelSize {
   layers: number;
   heads: number;
   keyValueHeads?: number;
+  /** Width of a head; `width / heads` if omitted. */
+  headWidth?: number;
   /** Width of the SwiGLU layer; 8/3 of `width` rounded up to a multiple of 16 if omitted. */
   feedForward?: number;
   /** Longest sequence that can be read. */
   context: number;
   ropeTheta?: number;
+  /** One matrix is embedding and head. */
+  tied?: boolean;
 }
 
 /** The configuration of a new causal model. */
@@ -138,11 +89,11 @@ export function llamaConfig(size: ModelSize): LlamaConfig {
     num_hidden_layers: size.layers,
     num_attention_heads: size.heads,
     num_key_value_heads: size.keyValueHeads ?? size.heads,
-    head_dim: size.width / size.heads,
+    head_dim: size.headWidth ?? size.width / size.heads,
     max_position_embeddings: size.context,
     rms_norm_eps: 1e-5,
     rope_theta: size.ropeTheta ?? 10_000,
-    tie_word_embeddings: false,
+    tie_word_embeddings: size.tied ?? false,
     hidden_act: 'silu',
     attention_bias: false,
     mlp_bias: false,
@@ -154,7 +105,7 @@ export function llamaConfig(size: ModelSize): LlamaConfig {
 
 /**
  * New weights, each tensor drawn from a generator of its own under `key`: normal with standard deviation 1/sqrt(inputs) for matrices and head, 0.25 for
- * embeddings; the matrices that write to the residual stream start at zero, so that the first model predicts from the current token alone. On 144 k
+ * embeddings; the matrices that write to the residual stream, and a value head, start at zero, so that the first model predicts from the current token alone. On 144 k
  * tokens of household demonstrations this start reached 0.58 nats, one with a head of 1/50 of that size and unscaled residual writes 0.97.
  * `factors[v]` lists the features of token v: then the rows of embedding and head are sums of the rows of random feature tables, as a trainer with the
  * same factors keeps them.
@@ -168,7 +119,7 @@ export function initModel(config: LlamaConfig, key: RandomKey, factors?: number[
     const random = new Random([...key, name]);
     const deviation = name === EMBEDDING ? 0.25 : 1 / Math.sqrt(inputs);
     if (shape.length === 1) data.fill(1);
-    else if (!/o_proj|down_proj/.test(name)) {
+    else if (!/o_proj|down_proj|value_head/.test(name)) {
       if (factors && (name === EMBEDDING || name === 'lm_head.weight')) drawFactored(data, factors, inputs, deviation, random);
       else for (let i = 0; i < data.length; i++) data[i] = deviation * random.normal();
     }
@@ -187,28 +138,35 @@ function drawFactored(data: Float32Array, factors: number[][], width: number, de
   });
 }
 
+/** The tensors of a model without its heads; copies. */
+const trunk = ({ tensors }: Model) =>
+  new Map([...tensors].flatMap(([name, tensor]) => (name.startsWith('model.') ? [[name, copyTensor(tensor)]] : [])));
+
 /** The trunk of a model under a score head with these weights (length: hidden_size). The trunk's tensors are copies. */
 export function toScoreModel(model: Model, scoreWeight: Float32Array): Model {
   if (scoreWeight.length !== model.config.hidden_size)
     throw badInput('score.weight', `${scoreWeight.length} numbers`, `hidden_size is ${model.config.hidden_size}`);
-  const tensors = new Map(
-    [...model.tensors].filter(([name]) => name !== headName(model.config)).map(([name, tensor]) => [name, copyTensor(tensor)]),
-  );
-  tensors.set('score.weight', { shape: [1, scoreWeight.length], data: scoreWeight.slice() });
-  const config: LlamaConfig = { ...model.config, architectures: ['LlamaForSequenceClassification'], num_labels: 1 };
-  return { config, tensors };
+  const tensors = trunk(model).set('score.weight', { shape: [1, scoreWeight.length], data: scoreWeight.slice() });
+  const { value_head: _, ...rest } = model.config;
+  return { config: { ...(rest as LlamaConfig), architectures: ['LlamaForSequenceClassification'], num_labels: 1 }, tensors };
 }
 
-/** The trunk of a model under a language-model head [V, D]. The inverse of `toScoreModel`. */
+/** The trunk of a model under a language-model head [V, D] of its own. The inverse of `toScoreModel`. */
 export function toCausalModel(model: Model, head: Float32Array): Model {
   const { vocab_size: V, hidden_size: D } = model.config;
   if (head.length !== V * D) throw badInput('lm_head.weight', `${head.length} numbers`, `vocab_size x hidden_size is ${V * D}`);
-  const tensors = new Map(
-    [...model.tensors].filter(([name]) => name !== headName(model.config)).map(([name, tensor]) => [name, copyTensor(tensor)]),
-  );
-  tensors.set('lm_head.weight', { shape: [V, D], data: head.slice() });
+  const tensors = trunk(model).set('lm_head.weight', { shape: [V, D], data: head.slice() });
   const { num_labels: _, ...rest } = model.config;
-  return { config: { ...(rest as LlamaConfig), architectures: ['LlamaForCausalLM'] }, tensors };
+  return { config: { ...(rest as LlamaConfig), architectures: ['LlamaForCausalLM'], tie_word_embeddings: false }, tensors };
+}
+
+/** A causal model with a value head beside its own; it starts at zero, which says 0 everywhere. All tensors are copies. */
+export function withValueHead(model: Model): Model {
+  const { hidden_size: D } = model.config;
+  const tensors = new Map([...model.tensors].map(([name, tensor]) => [name, copyTensor(tensor)]));
+  const config: LlamaConfig = { ...model.config, value_head: true };
+  checkConfig(config);
+  return { config, tensors: tensors.set(VALUE_HEAD, { shape: [1, D], data: new Float32Array(D) }) };
 }
 
 export const copyTensor = ({ shape, data }: Tensor): Tensor => ({ shape: [...shape], data: data.slice() });
@@ -234,13 +192,13 @@ export function modelFiles(model: Model, tokenizerJson: string): ModelFiles {
 /** The inverse of `modelFiles`. BadInput names the file, field or tensor that is wrong. */
 export function readModel(files: ModelFiles): { model: Model; tokenizerJson: string } {
   const decoder = new TextDecoder();
-  let config: LlamaConfig;
+  let json: unknown;
   try {
-    config = JSON.parse(decoder.decode(files['config.json'])) as LlamaConfig;
+    json = JSON.parse(decoder.decode(files['config.json']));
   } catch (error) {
     throw new RatchetError('BadInput', 'config.json is not JSON', { cause: error });
   }
-  if (typeof config !== 'object' || config === null || Array.isArray(config)) throw badInput('config.json', config, 'a JSON object');
+  const config = parseConfig(json);
   const { tensors } = readSafetensors(files['model.safetensors']);
   checkModel(config, tensors);
   return { model: { config, tensors }, tokenizerJson: decoder.decode(files['tokenizer.json']) };

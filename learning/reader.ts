@@ -4,13 +4,14 @@
  */
 import { badInput } from '../core/errors.ts';
 import { indexFeed, pack } from './batch.ts';
+import { shapeKey } from './config.ts';
 import { fold, foldedMatrices } from './fold.ts';
 import type { Value } from './graph/graph.ts';
 import { mul } from './graph/operators.ts';
 import { openLanes } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
 import { head, llamaGraph, llamaWeights, treeStates } from './llama.ts';
-import { FINAL_NORM, SHAPE_FIELDS, checkModel, headName, isScore } from './model.ts';
+import { FINAL_NORM, VALUE_HEAD, checkModel, headName, isScore } from './model.ts';
 import { allowedFeeds, constrainedLogProbabilities } from './objectives.ts';
 import type { LlamaConfig, Model, Read, Reader, TokenTree } from './types.ts';
 
@@ -70,8 +71,9 @@ class LlamaReader implements Reader {
   constructor(model: Model, lanes: Lane[]) {
     this.#config = { ...model.config };
     this.#lanes = lanes;
-    for (const name of [...foldedMatrices(model.config).map((matrix) => matrix.name), FINAL_NORM]) {
-      const { data, shape } = model.tensors.get(name)!;
+    const gain = { name: FINAL_NORM, tensor: FINAL_NORM };
+    for (const { name, tensor } of [...foldedMatrices(model.config), gain]) {
+      const { data, shape } = model.tensors.get(tensor)!;
       const memory = new Float32Array(new SharedArrayBuffer(data.byteLength));
       this.#matrices.set(name, memory);
       this.#weights[name] = { data: memory, dims: shape };
@@ -82,10 +84,9 @@ class LlamaReader implements Reader {
   load(model: Model): void {
     if (this.#reading > 0) throw new Error('the reader is reading; load another model when it is done');
     checkModel(model.config, model.tensors);
-    const shape = (config: LlamaConfig) => JSON.stringify(SHAPE_FIELDS.map((field) => config[field]));
-    if (shape(model.config) !== shape(this.#config))
-      throw badInput('model', shape(model.config), `the reader was made for ${shape(this.#config)}`);
-    fold(this.#config, model.tensors, this.#matrices);
+    if (shapeKey(model.config) !== shapeKey(this.#config))
+      throw badInput('model', shapeKey(model.config), `the reader was made for ${shapeKey(this.#config)}`);
+    fold(foldedMatrices(this.#config), model.tensors, this.#matrices);
     this.#matrices.get(FINAL_NORM)!.set(model.tensors.get(FINAL_NORM)!.data);
   }
 
@@ -101,8 +102,9 @@ class LlamaReader implements Reader {
       else out = head(this.#config, weights, states);
       if (output === 'logProbabilities') out = constrainedLogProbabilities(graph, out);
       const bytes = graph.emit({ out });
-      const unused = output === 'hidden' ? headName(this.#config) : FINAL_NORM; // a session refuses feeds that it has no input for
-      const shared = Object.fromEntries(Object.entries(this.#weights).filter(([name]) => name !== unused));
+      // A session refuses feeds that it has no input for.
+      const unused = [VALUE_HEAD, output === 'hidden' ? headName(this.#config) : FINAL_NORM];
+      const shared = Object.fromEntries(Object.entries(this.#weights).filter(([name]) => !unused.includes(name)));
       session = Promise.all(this.#lanes.map((lane) => lane.load(output, bytes, shared)));
       this.#sessions.set(output, session);
     }

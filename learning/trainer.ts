@@ -7,6 +7,8 @@ import { Factors } from './factors.ts';
 import { GradientLanes } from './gradient-lanes.ts';
 import { openLanes } from './lanes/lane.ts';
 import type { Lane } from './lanes/lane.ts';
+import { checkAdapter, copyAdapter, mergeAdapter } from './lora.ts';
+import type { Adapter } from './lora.ts';
 import { checkModel, copyTensor } from './model.ts';
 import { NewtonSchulz } from './newton-schulz.ts';
 import { checkObjective } from './objectives.ts';
@@ -24,6 +26,8 @@ export interface TrainerOptions {
    * tables are replaced by the nearest factored ones at the start, so it must be new (`initModel` with the same factors) or come from such training.
    */
   factors?: number[][];
+  /** Train this adapter (a copy of it) and leave the model as it is. */
+  adapter?: Adapter;
 }
 
 const PARAMETER = 'parameter/';
@@ -32,7 +36,8 @@ class LlamaTrainer implements Trainer {
   readonly #config: LlamaConfig;
   /** The weights in Hugging Face's layout; tables of factored parameters are folded into it. */
   readonly #tensors: Map<string, Tensor>;
-  /** What the optimizer changes: the tensors themselves, or feature tables in their place. */
+  readonly #adapter: Adapter | undefined;
+  /** What the optimizer changes: the tensors themselves, feature tables in their place, or an adapter's tensors. */
   readonly #parameters: Map<string, Tensor>;
   readonly #factors: Factors | undefined;
   readonly #optimizer: Optimizer;
@@ -46,7 +51,12 @@ class LlamaTrainer implements Trainer {
     checkObjective(options.objective, model.config);
     this.#config = { ...model.config };
     this.#tensors = new Map([...model.tensors].map(([name, tensor]) => [name, copyTensor(tensor)]));
-    this.#parameters = new Map(this.#tensors);
+    if (options.adapter) {
+      checkAdapter(model.config, options.adapter);
+      if (options.factors) throw badInput('factors', 'given', 'none beside an adapter: the tables are not trained');
+      this.#adapter = copyAdapter(options.adapter);
+    }
+    this.#parameters = new Map(this.#adapter?.tensors ?? this.#tensors);
     this.#factors = options.factors && new Factors(options.factors);
     if (this.#factors) {
       const { tokens, features } = this.#factors;
@@ -57,19 +67,24 @@ class LlamaTrainer implements Trainer {
         this.#parameters.set(name, { shape: [features, width], data: this.#factors.table(data, width) });
     }
     this.#optimizer = new Optimizer(options.optimizer, this.#parameters, this.#newtonSchulz);
-    this.#gradients = new GradientLanes(this.#config, options.objective);
+    this.#gradients = new GradientLanes(this.#config, options.objective, this.#adapter?.config);
     this.#foldTables();
   }
 
   async open(lanes: number): Promise<void> {
     this.#lanes = await openLanes(lanes, async () => undefined);
     try {
-      await this.#gradients.open(this.#lanes, this.#tensors);
+      await this.#gradients.open(this.#lanes, this.#all());
       await this.#newtonSchulz.open(this.#lanes, this.#optimizer.muonShapes());
     } catch (error) {
       await this.close();
       throw error;
     }
+  }
+
+  /** The tensors of the model and of the adapter. */
+  #all(): Map<string, Tensor> {
+    return this.#adapter ? new Map([...this.#tensors, ...this.#adapter.tensors]) : this.#tensors;
   }
 
   /** The tensors that are kept as feature tables. */
@@ -85,7 +100,7 @@ class LlamaTrainer implements Trainer {
     if (this.#busy) throw new Error('a step is under way; steps are taken one after the other');
     this.#busy = true;
     try {
-      const { loss, gradients } = await this.#gradients.compute(batches, this.#tensors);
+      const { loss, gradients } = await this.#gradients.compute(batches, this.#all());
       for (const [name] of this.#factored())
         gradients.set(name, this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size));
       let squares = 0;
@@ -99,7 +114,7 @@ class LlamaTrainer implements Trainer {
       const { clipNorm } = this.#optimizer.options;
       await this.#optimizer.step(gradients, gradientNorm > clipNorm ? clipNorm / gradientNorm : 1, rates);
       this.#foldTables();
-      this.#gradients.setWeights(this.#tensors);
+      this.#gradients.setWeights(this.#all());
       return { loss, gradientNorm };
     } finally {
       this.#busy = false;
@@ -107,7 +122,13 @@ class LlamaTrainer implements Trainer {
   }
 
   model(): Model {
-    return { config: { ...this.#config }, tensors: new Map([...this.#tensors].map(([name, tensor]) => [name, copyTensor(tensor)])) };
+    const model = { config: { ...this.#config }, tensors: this.#tensors };
+    if (this.#adapter) return mergeAdapter(model, this.#adapter);
+    return { ...model, tensors: new Map([...this.#tensors].map(([name, tensor]) => [name, copyTensor(tensor)])) };
+  }
+
+  adapter(): Adapter | undefined {
+    return this.#adapter && copyAdapter(this.#adapter);
   }
 
   save(): Uint8Array {
@@ -142,7 +163,7 @@ class LlamaTrainer implements Trainer {
     for (const [name, target] of targets) target.data.set(tensors.get(name)!.data);
     this.#optimizer.steps = steps;
     this.#foldTables();
-    this.#gradients.setWeights(this.#tensors);
+    this.#gradients.setWeights(this.#all());
   }
 
   async close(): Promise<void> {

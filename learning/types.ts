@@ -3,6 +3,8 @@
  * Axes in names: R rows, T tokens of a row, P reads, V vocabulary, D width, A actions, K pairs.
  */
 
+import type { Adapter } from './lora.ts';
+
 /** The part of a Hugging Face Llama `config.json` that Ratchet reads. Other keys are kept as they are. */
 export interface LlamaConfig {
   architectures: ['LlamaForCausalLM'] | ['LlamaForSequenceClassification'];
@@ -17,7 +19,10 @@ export interface LlamaConfig {
   max_position_embeddings: number;
   rms_norm_eps: number;
   rope_theta: number;
-  tie_word_embeddings: false;
+  /** One matrix is embedding and language-model head. */
+  tie_word_embeddings: boolean;
+  /** A scalar head beside the language-model head (`value_head.weight`); Ratchet's own field. */
+  value_head?: boolean;
   [key: string]: unknown;
 }
 
@@ -27,7 +32,8 @@ export interface Tensor {
   data: Float32Array;
 }
 
-/** A model in memory. Tensor names are the Hugging Face ones, `model.layers.0.self_attn.q_proj.weight` and so on; the head is `lm_head.weight` [V, D] or `score.weight` [1, D]. */
+/** A model in memory. Tensor names are the Hugging Face ones, `model.layers.0.self_attn.q_proj.weight` and so on; the head is `lm_head.weight` [V, D] (absent
+ * if tied) or `score.weight` [1, D]; `value_head.weight` [1, D] may stand beside the former. */
 export interface Model {
   config: LlamaConfig;
   tensors: Map<string, Tensor>;
@@ -117,8 +123,10 @@ export interface StepReport {
 export interface Trainer {
   /** One optimizer step over the micro-batches. `learningRate` is AdamW's; `muonLearningRate` that of the block matrices under `muon`. */
   step(batches: Batch[], rates: { learningRate: number; muonLearningRate?: number }): Promise<StepReport>;
-  /** A copy of the model as it is now (tricks of training, such as factored embeddings, folded in). */
+  /** A copy of the model as it is now (tricks of training, such as factored embeddings, folded in; an adapter merged). */
   model(): Model;
+  /** A copy of the adapter as it is now, where one is trained. */
+  adapter(): Adapter | undefined;
   /** Model, optimizer state, step count: everything that is needed to go on with the same bytes. */
   save(): Uint8Array;
   restore(bytes: Uint8Array): void;

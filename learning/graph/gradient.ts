@@ -3,20 +3,29 @@ import { AxisError, showAxes } from './graph.ts';
 import type { Value } from './graph.ts';
 import { add } from './operators.ts';
 
+/** For every value that `to` is computed from: whether it is one of `from` or computed from one. */
+function between(to: Value, from: Value[]): Map<Value, boolean> {
+  const known = new Map<Value, boolean>(from.map((value) => [value, true]));
+  const matters = (value: Value): boolean => {
+    const before = known.get(value);
+    if (before !== undefined) return before;
+    known.set(value, false);
+    const result = value.node?.inputs.map(matters).includes(true) ?? false;
+    known.set(value, result);
+    return result;
+  };
+  matters(to);
+  return known;
+}
+
+/** Whether a value is computed from another. */
+export const dependsOn = (value: Value, other: Value): boolean => between(value, [other]).get(value) === true;
+
 /** The gradients of a scalar with respect to `values`, in their order and with their axes. A value that the loss does not depend on is an error. */
 export function gradients(loss: Value, values: Value[]): Value[] {
   if (loss.axes.length !== 0) throw new AxisError('gradients', `the loss must have no axes, not ${showAxes(loss.axes)}`);
   // What lies between the values and the loss, in the order of creation, which is an order of computation.
-  const wanted = new Map<Value, boolean>(values.map((value) => [value, true]));
-  const matters = (value: Value): boolean => {
-    const known = wanted.get(value);
-    if (known !== undefined) return known;
-    wanted.set(value, false);
-    const result = value.node?.inputs.map(matters).includes(true) ?? false;
-    wanted.set(value, result);
-    return result;
-  };
-  matters(loss);
+  const wanted = between(loss, values);
   const path = [...wanted].filter(([value, on]) => on && value.node).map(([value]) => value);
   const found = new Map<Value, Value>([[loss, loss.graph.scalar(1)]]);
   const done = new Set<object>();

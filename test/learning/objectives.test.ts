@@ -19,17 +19,18 @@ const COORDINATES = 4;
 /** Step of the differences, in double precision: their error is below 1e-7. */
 const STEP = 1e-4;
 
-const cases: [Objective, number][] = [
+const cases: [Objective, number, { tied: boolean }?][] = [
   ['crossEntropy', 2],
   ['crossEntropy', 1], // one key/value head for two query heads
+  ['crossEntropy', 2, { tied: true }],
   ['softBCE', 2],
   ['preference', 2],
   ['preference', 1],
 ];
-for (const [objective, keyValueHeads] of cases) {
-  test(`loss and gradient of ${objective} with ${keyValueHeads} key/value heads, on branching trees`, async () => {
+for (const [objective, keyValueHeads, { tied } = { tied: false }] of cases) {
+  test(`loss and gradient of ${objective} with ${keyValueHeads} key/value heads${tied ? ' and tied embeddings' : ''}, on branching trees`, async () => {
     for (const seed of [1, 2]) {
-      const model = tinyModel(seed, { keyValueHeads, score: objective === 'softBCE' });
+      const model = tinyModel(seed, { keyValueHeads, score: objective === 'softBCE', tied });
       const random = new Random(['objectives', objective, seed]);
       const batches = [randomBatch(objective, random, 11), randomBatch(objective, random, 11)];
       const engine = new GradientLanes(model.config, objective);

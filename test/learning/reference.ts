@@ -72,7 +72,8 @@ export function path(tree: TokenTree, node: number): number[] {
 /** The head's output at the end of a sequence: logits [V] or one score logit. */
 export function outputs(config: LlamaConfig, weights: Weights, ids: number[]): number[] {
   const name = config.architectures[0] === 'LlamaForCausalLM' ? 'lm_head.weight' : 'score.weight';
-  return times(weights.get(name)!, states(config, weights, ids).at(-1)!);
+  const head = weights.get(name) ?? weights.get('model.embed_tokens.weight')!; // tied
+  return times(head, states(config, weights, ids).at(-1)!);
 }
 export const logSoftmax = (x: number[]) => softmax(x).map(Math.log);
 
@@ -103,9 +104,12 @@ export function loss(config: LlamaConfig, weights: Weights, { trees, terms }: Ba
 // --- random models and trees -----------------------------------------------------------------------------------------------------------------------
 
 /** A tiny model with random gains and matrices all large enough that its outputs differ. */
-export function tinyModel(seed: number, options: { keyValueHeads?: number; score?: boolean; vocabulary?: number } = {}): Model {
-  const { keyValueHeads = 2, vocabulary = 11 } = options;
-  const config = llamaConfig({ vocabulary, width: 8, layers: 2, heads: 2, keyValueHeads, feedForward: 12, context: 64 });
+export function tinyModel(
+  seed: number,
+  options: { keyValueHeads?: number; score?: boolean; vocabulary?: number; tied?: boolean } = {},
+): Model {
+  const { keyValueHeads = 2, vocabulary = 11, tied = false } = options;
+  const config = llamaConfig({ vocabulary, width: 8, layers: 2, heads: 2, keyValueHeads, feedForward: 12, context: 64, tied });
   const model = initModel(config, ['test', seed]);
   for (const [name, { shape, data }] of model.tensors) {
     const random = new Random(['test', seed, 'gains', name]);
