@@ -7,8 +7,9 @@ import { RatchetError } from '../core/errors.ts';
 import type { Ending, Episode, Turn } from '../core/nouns.ts';
 import { Random, type RandomKey } from '../core/random.ts';
 import type { Environment, ScriptedAgent, World } from '../environments/environment.ts';
+import { actionTree, candidateAppend, commandLogProbabilities, decisionAppend, type ActionTree } from '../learning/action-tree.ts';
+import { logSoftmaxOver } from '../learning/sampling.ts';
 import type { Append, Decoder } from '../learning/types.ts';
-import { actionTree, commandLogProbabilities, type ActionTree } from './action-tree.ts';
 import { choose, needsScores, propose, temperatureOf, type Decision, type StrategySpec } from './strategy.ts';
 import type { Tokens } from './tokens.ts';
 
@@ -174,15 +175,7 @@ async function decideAll(live: readonly Live[], options: CollectOptions): Promis
 }
 
 function policyAppend(one: Live, tree: ActionTree): Append {
-  const ids = one.pending.slice();
-  const parents = ids.map((_, i) => i - 1);
-  const last = ids.length - 1;
-  for (const branch of tree.branches) {
-    ids.push(branch.id);
-    parents.push(branch.parent < 0 ? last : last + 1 + branch.parent);
-  }
-  const reads = tree.points.map((point) => (point.after < 0 ? last : last + 1 + point.after));
-  return { row: one.row, ids, parents, reads, keep: one.pending.length };
+  return { row: one.row, ...decisionAppend(one.pending, tree), keep: one.pending.length };
 }
 
 /** Score logits of the proposed commands of every episode; every episode is fed, so that the reward model's cache stays beside the policy's. */
@@ -193,21 +186,10 @@ async function scoreProposed(
   rewardModel: Decoder,
 ): Promise<number[][]> {
   const appends = live.map((one, i): Append => {
-    const ids = one.pending.slice();
-    const parents = ids.map((_, j) => j - 1);
-    const reads: number[] = [];
     const candidates = proposed[i] as number[];
-    if (candidates.length > 1) {
-      for (const index of candidates) {
-        let parent = one.pending.length - 1;
-        for (const id of (commandIds[i] as number[][])[index] as number[]) {
-          parents.push(parent);
-          parent = ids.push(id) - 1;
-        }
-        reads.push(parent);
-      }
-    }
-    return { row: one.row, ids, parents, reads, keep: one.pending.length };
+    const asked = candidates.length > 1 ? candidates.map((index) => (commandIds[i] as number[][])[index] as number[]) : [];
+    const { ids, parents, nodes } = candidateAppend(one.pending, asked);
+    return { row: one.row, ids, parents, reads: nodes.map((path) => path.at(-1) as number), keep: one.pending.length };
   });
   const outputs = await rewardModel.step(appends);
   let at = 0;
@@ -220,17 +202,6 @@ function act(one: Live, chosen: Chosen, tokens: Tokens): void {
   environment.step(chosen.command);
   if (environment.done) (one.turns.at(-1) as Turn).reward = environment.outcome;
   else one.pending = [...tokens.command(chosen.command), ...tokens.feedback(chosen.command, environment.observation)];
-}
-
-/** log softmax over the allowed entries of the logits at a temperature (exact under the constraint: they sum to 1). */
-export function logSoftmaxOver(logits: ArrayLike<number>, allowed: readonly number[], temperature: number): Float64Array {
-  const values = Float64Array.from(allowed, (id) => (logits[id] as number) / temperature);
-  let max = -Infinity;
-  for (const value of values) if (value > max) max = value;
-  let sum = 0;
-  for (const value of values) sum += Math.exp(value - max);
-  const log = max + Math.log(sum);
-  return values.map((value) => value - log);
 }
 
 /** Lets a scripted agent play every slot. An episode that it ends by itself before it is solved is completed with outcome 0. */

@@ -4,7 +4,7 @@
  */
 import type { Episode } from '../core/nouns.ts';
 import type { TokenTree } from '../learning/types.ts';
-import { actionTree, type ActionTree } from './action-tree.ts';
+import { actionTree, type ActionTree } from '../learning/action-tree.ts';
 import { encodeEpisode, type Tokens } from './tokens.ts';
 
 /** A token tree that can be grown by paths; a path that already exists is reused, so that nothing is computed twice. */

@@ -3,7 +3,7 @@
  * A strategy is a plug-in: one entry in `strategies`. It draws from the generator it is given and from nowhere else.
  */
 import type { Random } from '../core/random.ts';
-import { greedyCommand, type ActionTree } from './action-tree.ts';
+import { greedyCommand, type ActionTree } from '../learning/action-tree.ts';
 
 /** The policy's view of one state. */
 export interface Decision {

@@ -8,7 +8,7 @@ import { sigmoid } from '../../core/statistics.ts';
 import { createReader } from '../../learning/reader.ts';
 import type { TrainingHooks } from '../../learning/training-loop.ts';
 import type { Model, Read, Reader } from '../../learning/types.ts';
-import { commandLogProbabilities } from '../action-tree.ts';
+import { commandLogProbabilities } from '../../learning/action-tree.ts';
 import { decisionTree, GrowingTree, type DecisionTree } from '../decision-trees.ts';
 import type { Tokens } from '../tokens.ts';
 

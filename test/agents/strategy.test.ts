@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { actionTree } from '../../agents/action-tree.ts';
+import { actionTree } from '../../learning/action-tree.ts';
 import { choose, distinctCommands, propose, sampleCommand, type Decision } from '../../agents/strategy.ts';
 import { Random } from '../../core/random.ts';
 

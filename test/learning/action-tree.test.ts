@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { actionTree, commandLogProbabilities, greedyCommand } from '../../agents/action-tree.ts';
-import { logSoftmaxOver } from '../../agents/collector.ts';
+import { actionTree, commandLogProbabilities, greedyCommand } from '../../learning/action-tree.ts';
+import { logSoftmaxOver } from '../../learning/sampling.ts';
 
 /** Distinct token lists of which none is a prefix of another: every list ends with a token of its own kind. */
 const commands = fc

@@ -1,7 +1,9 @@
 /**
- * The admissible commands of one state as a token tree: what constrained decoding may say next, at every point where there is a choice.
- * With the hidden state at each decision point, the probabilities of *all* admissible commands are exact and sum to 1, from one forward pass.
+ * The commands that are admissible now as a token tree: what constrained decoding may say next, at every point where there is a choice.
+ * With the logits at each decision point, the probabilities of *all* admissible commands are exact and sum to 1, from one forward pass. It computes
+ * no logits itself.
  */
+import { badInput } from '../core/errors.ts';
 
 /** A choice of one token among several. */
 export interface DecisionPoint {
@@ -46,7 +48,7 @@ function grow(
   const groups = new Map<number, number[]>();
   for (const member of members) {
     const id = commands[member]?.[depth];
-    if (id === undefined) throw new RangeError('actionTree: a command is a prefix of another');
+    if (id === undefined) throw badInput('commands', commands[member] ?? null, 'distinct token lists, none a prefix of another');
     const group = groups.get(id);
     if (group) group.push(member);
     else groups.set(id, [member]);
@@ -65,6 +67,47 @@ function grow(
     grow(tree, commands, group, depth + 1, parent, [id]);
     option++;
   }
+}
+
+/** What a decoder is fed to read every decision point of the tree on top of the tokens of `chain`: `reads[p]` is the node of point p. */
+export function decisionAppend(chain: readonly number[], tree: ActionTree): { ids: number[]; parents: number[]; reads: number[] } {
+  const ids = [...chain];
+  const parents = ids.map((_, i) => i - 1);
+  const last = ids.length - 1;
+  const nodeOf = (branch: number) => (branch < 0 ? last : last + 1 + branch);
+  for (const branch of tree.branches) {
+    ids.push(branch.id);
+    parents.push(nodeOf(branch.parent));
+  }
+  return { ids, parents, reads: tree.points.map((point) => nodeOf(point.after)) };
+}
+
+/**
+ * What a decoder is fed to read all candidates on top of the tokens of `chain`, their common beginnings once: `nodes[c][i]` is the node of token i of
+ * candidate c. Candidates may be equal or prefixes of each other.
+ */
+export function candidateAppend(
+  chain: readonly number[],
+  candidates: readonly (readonly number[])[],
+): { ids: number[]; parents: number[]; nodes: number[][] } {
+  const ids = [...chain];
+  const parents = ids.map((_, i) => i - 1);
+  const children = new Map<string, number>();
+  const nodes = candidates.map((candidate) => {
+    let parent = chain.length - 1;
+    return candidate.map((id) => {
+      const key = `${parent} ${id}`;
+      let node = children.get(key);
+      if (node === undefined) {
+        parents.push(parent);
+        node = ids.push(id) - 1;
+        children.set(key, node);
+      }
+      parent = node;
+      return node;
+    });
+  });
+  return { ids, parents, nodes };
 }
 
 /** Natural-log probability of every command, from the log-probabilities of the options at every point. */
