@@ -9,6 +9,7 @@ import { keysCommand } from './keys.ts';
 import { lsCommand } from './ls.ts';
 import { playCommand } from './play.ts';
 import { recipesCommand } from './recipes.ts';
+import { replayCommand } from './replay.ts';
 import { runCommand } from './run.ts';
 import { showCommand } from './show.ts';
 import { startCommand } from './start.ts';
@@ -36,6 +37,7 @@ export function allCommands(): Command[] {
     showCommand(),
     episodesCommand(),
     verifyCommand(),
+    replayCommand(),
     exportCommand(),
     keysCommand(),
     playCommand(),

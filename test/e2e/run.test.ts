@@ -1,13 +1,22 @@
 /** One undisturbed run through the product, as a user starts it, and what must be true of it. */
 import assert from 'node:assert/strict';
+import { createPublicKey } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { Connection } from '@temporalio/client';
+import { replayRun } from '../../activities/replay.ts';
+import type { StageRegistry } from '../../activities/run-stage.ts';
+import { closeDecoders } from '../../activities/stages/models.ts';
+import { stages } from '../../activities/stages/registry.ts';
+import { signingKey } from '../../artifacts/attestation.ts';
 import { appendRecord } from '../../artifacts/run-log.ts';
 import { storeConfigFromEnvironment } from '../../artifacts/store-config.ts';
 import { ArtifactStore } from '../../artifacts/store.ts';
 import { headOf, readChain } from '../../artifacts/run-log.ts';
+import { verifyRun } from '../../artifacts/verify.ts';
 import { inlineLoop } from '../../bench/inline-loop.ts';
+import { homePaths } from '../../infra/home.ts';
 import { endpointEnvironment, ensureServers, type Servers } from '../../infra/servers.ts';
+import { numericFingerprint } from '../../learning/compute/fingerprint.ts';
 import { loadRecipe } from '../../recipes/load.ts';
 import { bareEnvironment, cli, MICRO, newHome, processesWithHome } from '../support/loop.ts';
 
@@ -72,6 +81,58 @@ test('no payload in any history is above 64 KiB, and the histories are short: on
   } finally {
     await connection.close();
   }
+});
+
+test('an iteration replayed from its stored inputs comes out bit for bit', async () => {
+  const seen: string[] = [];
+  try {
+    const report = await replayRun({
+      store,
+      runId: 'run',
+      stages,
+      fingerprint: numericFingerprint(),
+      iteration: 1,
+      onReplayed: ({ stage }) => seen.push(stage),
+    });
+    assert.deepEqual(
+      report.calls.filter(({ equal }) => !equal),
+      [],
+    );
+    assert.equal(report.level, 'R2');
+    // Every kind of work of an iteration was among them; only the panels and the warm start are made before it.
+    for (const stage of ['rolloutShard', 'makeLabels', 'fitRewardModel', 'updatePolicy', 'evaluate', 'pairTruth'])
+      assert.ok(seen.includes(stage), stage);
+  } finally {
+    await closeDecoders();
+  }
+});
+
+test('a replay names the stage and the field that came out differently', async () => {
+  const evaluate: StageRegistry[string] = {
+    queue: 'cpu',
+    run: async (input, context) => ({ ...((await stages.evaluate.run(input, context)) as object), policy: 'another' }),
+  };
+  const report = await replayRun({
+    store,
+    runId: 'run',
+    stages: { ...stages, evaluate },
+    fingerprint: 'x',
+    iteration: 1,
+    stage: 'evaluate',
+  });
+  assert.equal(report.level, 'R0');
+  assert.equal(report.calls[0]?.difference?.path, 'output.policy');
+  assert.equal(report.calls[0]?.difference?.replayed, '"another"');
+});
+
+test('every record is vouched for by a signature of this home', async () => {
+  const { publicKey } = signingKey(homePaths(home.path).signingKey);
+  const report = await verifyRun(store, 'run', { trusted: [createPublicKey(publicKey)] });
+  assert.deepEqual(report.problems, []);
+  assert.deepEqual(
+    report.signers.map(({ records, trusted }) => [records, trusted]),
+    [[report.counts.records, true]],
+  );
 });
 
 test('a closed iteration cannot be closed again with something else', async () => {
