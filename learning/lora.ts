@@ -84,33 +84,38 @@ export function adapterShapes(config: LlamaConfig, adapter: AdapterConfig): Map<
   return shapes;
 }
 
-/** `target_modules` may be a list of names, the word for all block matrices, or a pattern over whole module names (PEFT matches it in full). */
+/**
+ * `target_modules` may be the word for all block matrices, a list of module names or of their ends, or a pattern over whole module names. PEFT matches
+ * them likewise; a part must be taken in every layer or in none.
+ */
 function targetsOf(value: unknown, config: LlamaConfig): BlockPart[] {
   const where = 'adapter_config.json: target_modules';
   const valid = `some of ${PARTS.join(', ')}`;
   if (value === 'all-linear') return PARTS;
-  if (typeof value === 'string') {
-    let pattern: RegExp;
+  const modules = PARTS.map((part) =>
+    Array.from({ length: config.num_hidden_layers }, (_, layer) => layerName(layer, BLOCK_PARTS[part]).replace('.weight', '')),
+  );
+  const taking = (takes: (module: string) => boolean): BlockPart[] => {
+    const uneven = PARTS.find((_, i) => new Set(modules[i]!.map(takes)).size > 1);
+    if (uneven) throw badInput(where, value, `'${uneven}' of every layer or of none`);
+    return PARTS.filter((_, i) => takes(modules[i]![0]!));
+  };
+  const ends = (module: string, name: unknown) => module === name || module.endsWith(`.${String(name)}`);
+  let parts: BlockPart[] = [];
+  if (Array.isArray(value)) {
+    const wrong = value.findIndex((name: unknown) => !modules.flat().some((module) => ends(module, name)));
+    if (wrong >= 0) throw badInput(`${where}[${wrong}]`, value[wrong], valid);
+    parts = taking((module) => value.some((name: unknown) => ends(module, name)));
+  } else if (typeof value === 'string') {
     try {
-      pattern = new RegExp(`^(?:${value})$`);
-    } catch {
-      throw badInput(where, value, valid);
+      const pattern = new RegExp(`^(?:${value})$`);
+      parts = taking((module) => pattern.test(module));
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error; // no pattern takes nothing
     }
-    const matched = (part: BlockPart) =>
-      Array.from({ length: config.num_hidden_layers }, (_, layer) =>
-        pattern.test(layerName(layer, BLOCK_PARTS[part]).replace('.weight', '')),
-      );
-    const uneven = PARTS.find((part) => new Set(matched(part)).size > 1);
-    if (uneven) throw badInput(where, value, `a pattern that takes '${uneven}' of every layer or of none`);
-    const parts = PARTS.filter((part) => matched(part)[0]);
-    if (parts.length === 0) throw badInput(where, value, valid);
-    return parts;
   }
-  if (!Array.isArray(value) || value.length === 0) throw badInput(where, value ?? null, valid);
-  const parts = value.map((name: unknown) => String(name).split('.').at(-1));
-  const wrong = parts.findIndex((part, i) => !PARTS.includes(part as BlockPart) || String(value[i]) !== part);
-  if (wrong >= 0) throw badInput(`${where}[${wrong}]`, value[wrong], valid);
-  return PARTS.filter((part) => parts.includes(part));
+  if (parts.length === 0) throw badInput(where, value ?? null, valid);
+  return parts;
 }
 
 /** A checked adapter configuration from parsed JSON. BadInput names the field that is wrong or asks for more than plain LoRA. */
