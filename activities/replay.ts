@@ -6,6 +6,7 @@ import type { StageIndex } from '../artifacts/record.ts';
 import { readChain, readStage, stagesFolder } from '../artifacts/run-log.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { canonicalJson, digestJson, type Sha256 } from '../core/digest.ts';
+import { differences, type Difference } from '../core/difference.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import type { CommittedStage, StageRegistry } from './run-stage.ts';
 import type { Progress, StageContext } from './stage.ts';
@@ -24,8 +25,8 @@ export interface ReplayedCall {
   /** Digest of stage and input: the name of the stored result. */
   intent: Sha256;
   equal: boolean;
-  /** Where the outputs first differ, e.g. `output.policy.sha256`, with both values; null when they are equal. */
-  difference: { path: string; stored: string; replayed: string } | null;
+  /** Where the outputs first differ, e.g. `output.policy.sha256`, with the stored value (`a`) and the new one (`b`); null when they are equal. */
+  difference: Difference | null;
   /** The fingerprint that the stored result was computed under. */
   fingerprint: string;
   seconds: number;
@@ -122,24 +123,10 @@ async function replayCall(
     stage: manifest.stage,
     intent: digestJson({ stage: manifest.stage, input: manifest.input }),
     equal,
-    difference: equal ? null : firstDifference(manifest.output, replayed, 'output'),
+    difference: differences(manifest.output, replayed, 'output').next().value ?? null,
     fingerprint: manifest.fingerprint,
     seconds: (performance.now() - startedAt) / 1000,
   };
-}
-
-/** The first place, in the order of the stored value, at which two JSON values differ. */
-export function firstDifference(stored: unknown, replayed: unknown, path: string): ReplayedCall['difference'] {
-  if (typeof stored === 'object' && stored !== null && typeof replayed === 'object' && replayed !== null) {
-    for (const key of new Set([...Object.keys(stored), ...Object.keys(replayed)])) {
-      const at = Array.isArray(stored) ? `${path}[${key}]` : `${path}.${key}`;
-      const found = firstDifference((stored as Record<string, unknown>)[key], (replayed as Record<string, unknown>)[key], at);
-      if (found) return found;
-    }
-    return null;
-  }
-  if (stored === replayed) return null;
-  return { path, stored: JSON.stringify(stored) ?? 'nothing', replayed: JSON.stringify(replayed) ?? 'nothing' };
 }
 
 function levelOf(calls: readonly ReplayedCall[]): ReplayLevel {

@@ -1,5 +1,6 @@
 /** Every command, in the order of the help. A command is added by adding its file and one line here. */
 import type { Command } from 'commander';
+import { compareCommand } from './compare.ts';
 import { doctorCommand } from './doctor.ts';
 import { downCommand } from './down.ts';
 import { episodesCommand } from './episodes.ts';
@@ -36,6 +37,7 @@ export function allCommands(): Command[] {
     historyCommand(),
     showCommand(),
     episodesCommand(),
+    compareCommand(),
     verifyCommand(),
     replayCommand(),
     exportCommand(),

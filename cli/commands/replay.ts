@@ -73,8 +73,8 @@ function reportText({ runId, level, fingerprint, calls }: ReplayReport): string[
       ? [
           '',
           `first difference: stage ${first.stage} (${short(first.intent)}) at ${first.difference.path}`,
-          `  stored    ${first.difference.stored}`,
-          `  replayed  ${first.difference.replayed}`,
+          `  stored    ${first.difference.a}`,
+          `  replayed  ${first.difference.b}`,
         ]
       : []),
   ];

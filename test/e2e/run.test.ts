@@ -122,7 +122,7 @@ test('a replay names the stage and the field that came out differently', async (
   });
   assert.equal(report.level, 'R0');
   assert.equal(report.calls[0]?.difference?.path, 'output.policy');
-  assert.equal(report.calls[0]?.difference?.replayed, '"another"');
+  assert.equal(report.calls[0]?.difference?.b, '"another"');
 });
 
 test('every record is vouched for by a signature of this home', async () => {
