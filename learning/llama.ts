@@ -9,12 +9,12 @@ import { rotaryFrequencies } from './config.ts';
 import { foldedMatrices } from './fold.ts';
 import { Graph } from './graph/graph.ts';
 import type { Value } from './graph/graph.ts';
+import { gather } from './graph/indexing.ts';
 import {
   add,
   attention,
   concat,
   expand,
-  gather,
   linear,
   matmul,
   mul,
@@ -24,7 +24,7 @@ import {
   rotary,
   silu,
   softmax,
-  splitLast,
+  split,
   transpose,
 } from './graph/operators.ts';
 import { loraName, loraTargets } from './lora.ts';
@@ -205,7 +205,7 @@ export function decodeGraph(config: LlamaConfig, data: ReadonlyMap<string, Float
     outputs[names.newValues] = v;
     const scores = [oldK, k].map((keys) => matmul(q, keys, { batchA: batchQ, batchB: true, transB: true, alpha }));
     const p = softmax(add(concat(scores, 3, 'X'), mask));
-    const [pOld, pNew] = splitLast(p, 'C', 'S');
+    const [pOld, pNew] = split(p, 3, ['C', 'S']) as [Value, Value];
     return add(matmul(pOld, oldV, { batchB: true }), matmul(pNew, v, { batchB: true }));
   });
   outputs['out'] = head(config, weights, readStates(graph, config, x));

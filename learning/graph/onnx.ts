@@ -4,8 +4,9 @@
  */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 
-export type ElementType = 'float32' | 'int64';
-const DATA_TYPE: Record<ElementType, number> = { float32: 1, int64: 7 };
+export type ElementType = 'float32' | 'int64' | 'bool';
+/** Their numbers in TensorProto.DataType. */
+export const DATA_TYPE: Record<ElementType, number> = { float32: 1, int64: 7, bool: 9 };
 
 /** Operator sets of the models that are written: ONNX 21 (IR version 10) and ONNX Runtime's own operators. */
 const OPSETS: [domain: string, version: number][] = [

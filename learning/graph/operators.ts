@@ -4,11 +4,12 @@
  */
 import { AxisError, showAxes } from './graph.ts';
 import type { Backward, Value } from './graph.ts';
+import { DATA_TYPE } from './onnx.ts';
 
-const one = (values: Value[]) => values[0] as Value;
+export const one = (values: Value[]) => values[0] as Value;
 const same = (a: readonly string[], b: readonly string[]) => a.length === b.length && a.every((axis, i) => axis === b[i]);
 
-function requireRank(op: string, x: Value, rank: number): void {
+export function requireRank(op: string, x: Value, rank: number): void {
   if (x.axes.length !== rank) throw new AxisError(op, `needs ${rank} axes, got ${showAxes(x.axes)}`);
 }
 
@@ -63,6 +64,23 @@ export function softplus(x: Value): Value {
 }
 export function exp(x: Value): Value {
   return unary('Exp', x, (dy, y) => mul(dy, y));
+}
+/**
+ * x held between `low` and `high`, which repeat to its axes and get no gradient. Where x is moved its gradient is 0; on a bound it is 1 (as in
+ * PyTorch's clamp).
+ */
+export function clip(x: Value, low: Value, high: Value): Value {
+  const { graph, axes } = x;
+  for (const bound of [low, high])
+    if (!same(broadcast('clip', x, bound), axes))
+      throw new AxisError('clip', `${showAxes(bound.axes)} does not repeat to ${showAxes(axes)}`);
+  const raised = one(graph.node('Max', [x, low], { outputs: [{ axes }] }));
+  const y = one(graph.node('Min', [raised, high], { outputs: [{ axes }] }));
+  return graph.alias('clip', y, axes, [x, low, high], ([dy]) => {
+    const kept = one(graph.node('Equal', [x, y], { outputs: [{ axes, type: 'bool' }] }));
+    const factor = one(graph.node('Cast', [kept], { outputs: [{ axes }], attributes: { to: DATA_TYPE.float32 } }));
+    return [mul(dy!, factor), undefined, undefined];
+  });
 }
 /** x * sigmoid(x), in one pass (QuickGelu with alpha 1). */
 export function silu(x: Value): Value {
@@ -151,7 +169,7 @@ export function total(x: Value): Value {
   return reshape(reduceSum(x, [...x.axes.keys()]), []);
 }
 
-/** Joins along one axis (by place); `axis` names the joined axis. No gradient. */
+/** Joins along one axis (by place); `axis` names the joined axis. */
 export function concat(values: Value[], place: number, axis: string): Value {
   const [first] = values;
   for (const value of values) {
@@ -159,23 +177,40 @@ export function concat(values: Value[], place: number, axis: string): Value {
       throw new AxisError('concat', `${values.map((v) => showAxes(v.axes)).join(' and ')} differ beside axis ${place}`);
   }
   const axes = first!.axes.map((old, i) => (i === place ? axis : old));
-  return one(first!.graph.node('Concat', values, { outputs: [{ axes }], attributes: { axis: place } }));
+  const parts = values.map((value) => value.axes[place]!);
+  return one(
+    first!.graph.node('Concat', values, {
+      outputs: [{ axes }],
+      attributes: { axis: place },
+      backward: ([dy]) => split(dy!, place, parts),
+    }),
+  );
 }
 
-/** Cuts the last axis in two: the first `axis` elements, and the rest (as long as `rest`). No gradient. */
-export function splitLast(x: Value, axis: string, rest: string): [Value, Value] {
+/** Cuts one axis (by place) into parts of these lengths, which must add up to its own. The inverse of `concat`. */
+export function split(x: Value, place: number, parts: string[]): Value[] {
   const { graph } = x;
-  const sizes = graph.node('Concat', [graph.shape([axis]), graph.shape([rest])], {
-    outputs: [{ axes: ['2'], type: 'int64' }],
-    attributes: { axis: 0 },
+  if (x.axes[place] === undefined) throw new AxisError('split', `${showAxes(x.axes)} has no axis ${place}`);
+  const lengths = parts.map((part) => graph.shape([part]));
+  const sizes = graph.node('Concat', lengths, { outputs: [{ axes: [String(parts.length)], type: 'int64' }], attributes: { axis: 0 } });
+  const outputs = parts.map((part) => ({ axes: x.axes.map((axis, i) => (i === place ? part : axis)) }));
+  return graph.node('Split', [x, one(sizes)], {
+    outputs,
+    attributes: { axis: place },
+    backward: (flows) => [
+      concat(
+        flows.map((flow, i) => flow ?? zeros(x, outputs[i]!.axes)),
+        place,
+        x.axes[place]!,
+      ),
+      undefined,
+    ],
   });
-  const outer = x.axes.slice(0, -1);
-  const outputs = graph.node('Split', [x, one(sizes)], {
-    outputs: [{ axes: [...outer, axis] }, { axes: [...outer, rest] }],
-    attributes: { axis: -1 },
-  });
-  return outputs as [Value, Value];
 }
+
+/** Zeros in the graph of x. */
+export const zeros = (x: Value, axes: readonly string[]) =>
+  one(x.graph.node('ConstantOfShape', [x.graph.shape(axes)], { outputs: [{ axes }] }));
 
 // --- matrix product --------------------------------------------------------------------------------------------------------------------------------
 
@@ -259,64 +294,6 @@ export function linear(x: Value, weight: Value): Value {
       Number(inner) <= Number(outer) ? transpose(matmul(transpose(x, [1, 0]), dy!), [1, 0]) : matmul(transpose(dy!, [1, 0]), x);
     return [matmul(dy!, weight), gradient];
   });
-}
-
-// --- indexing --------------------------------------------------------------------------------------------------------------------------------------
-
-/** Rows (or elements) of x along its outermost axis: out[p] = x[index[p]]. */
-export function gather(x: Value, index: Value): Value {
-  requireRank('gather', index, 1);
-  const axes = [index.axes[0]!, ...x.axes.slice(1)];
-  return one(
-    x.graph.node('Gather', [x, index], {
-      outputs: [{ axes }],
-      attributes: { axis: 0 },
-      backward: ([dy]) => [scatterSum(dy!, index, x.axes[0]!), undefined],
-    }),
-  );
-}
-
-/**
- * out[n] = sum of x[p] where index[p] = n, for the n of `axis`. ScatterElements with reduction add runs in index order on the CPU, hence gives the
- * same bits every time; ScatterND does not.
- */
-export function scatterSum(x: Value, index: Value, axis: string): Value {
-  const { graph } = x;
-  requireRank('scatterSum', index, 1);
-  if (x.axes[0] !== index.axes[0]) throw new AxisError('scatterSum', `${showAxes(x.axes)} and index ${showAxes(index.axes)} differ`);
-  const axes = [axis, ...x.axes.slice(1)];
-  const zeros = one(graph.node('ConstantOfShape', [graph.shape(axes)], { outputs: [{ axes }] }));
-  const wide = one(
-    graph.node('Reshape', [index, graph.integers([-1, ...x.axes.slice(1).map(() => 1)])], {
-      outputs: [{ axes: [x.axes[0]!, ...x.axes.slice(1).map(() => '1')], type: 'int64' }],
-    }),
-  );
-  const indexes = one(graph.node('Expand', [wide, graph.shape(x.axes)], { outputs: [{ axes: x.axes, type: 'int64' }] }));
-  return one(
-    graph.node('ScatterElements', [zeros, indexes, x], {
-      outputs: [{ axes }],
-      attributes: { axis: 0, reduction: 'add' },
-      backward: ([dy]) => [undefined, undefined, gather(dy!, index)],
-    }),
-  );
-}
-
-/** out[p, j] = x[p, index[p, j]]. */
-export function gatherColumns(x: Value, index: Value): Value {
-  const { graph } = x;
-  if (x.axes.length !== 2 || index.axes.length !== 2 || x.axes[0] !== index.axes[0])
-    throw new AxisError('gatherColumns', `${showAxes(x.axes)} and index ${showAxes(index.axes)} do not fit`);
-  return one(
-    graph.node('GatherElements', [x, index], {
-      outputs: [{ axes: index.axes }],
-      attributes: { axis: 1 },
-      backward: ([dy]) => {
-        const zeros = one(graph.node('ConstantOfShape', [graph.shape(x.axes)], { outputs: [{ axes: x.axes }] }));
-        const outputs = [{ axes: x.axes }];
-        return [one(graph.node('ScatterElements', [zeros, index, dy!], { outputs, attributes: { axis: 1, reduction: 'add' } })), undefined];
-      },
-    }),
-  );
 }
 
 // --- networks --------------------------------------------------------------------------------------------------------------------------------------

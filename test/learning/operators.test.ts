@@ -6,9 +6,12 @@ import { Random } from '../../core/random.ts';
 import { gradients } from '../../learning/graph/gradient.ts';
 import { AxisError, Graph } from '../../learning/graph/graph.ts';
 import type { Value } from '../../learning/graph/graph.ts';
-import * as op from '../../learning/graph/operators.ts';
+import * as indexing from '../../learning/graph/indexing.ts';
+import * as operators from '../../learning/graph/operators.ts';
 import { Lane } from '../../learning/lanes/lane.ts';
 import type { Feed } from '../../learning/lanes/lane.ts';
+
+const op = { ...operators, ...indexing };
 
 let lane: Lane;
 before(() => {
@@ -26,6 +29,8 @@ interface Bench {
   random: Random;
   /** An input that is differentiated. */
   x(...axes: string[]): Value;
+  /** One with values at odd tenths, so that differences do not step over an edge at an even one. */
+  tenths(...axes: string[]): Value;
   /** An input that is not. */
   fixed(data: ArrayLike<number>, axes: string[], integer?: boolean): Value;
 }
@@ -45,6 +50,8 @@ const OPERATORS: Record<string, (bench: Bench) => Value> = {
   softplus: (b) => op.softplus(b.x('A', 'B')),
   exp: (b) => op.exp(b.x('A', 'B')),
   silu: (b) => op.silu(b.x('A', 'B')),
+  clip: (b) => op.clip(b.tenths('A', 'B'), b.fixed(evenTenths(b, 'B', -4), ['B']), b.fixed(evenTenths(b, 'A*B', 2), ['A', 'B'])),
+  'clip to nothing': (b) => op.clip(b.tenths('A'), b.graph.scalar(-Infinity), b.graph.scalar(Infinity)),
   reshape: (b) => op.mul(op.reshape(b.x('A', 'B*C'), ['A*B', 'C']), b.x('A*B', 'C')),
   rename: (b) => op.mul(op.rename(b.x('A', 'B'), ['A2', 'B']), b.x('A2', 'B')),
   transpose: (b) => op.mul(op.transpose(b.x('A', 'B', 'C'), [2, 0, 1]), b.x('C', 'A', 'B')),
@@ -52,6 +59,13 @@ const OPERATORS: Record<string, (bench: Bench) => Value> = {
   reduceSum: (b) => op.reduceSum(b.x('A', 'B', 'C'), [0, 2]),
   reduceMean: (b) => op.reduceMean(b.x('A', 'B', 'C'), [1]),
   total: (b) => op.total(op.exp(b.x('A', 'B'))),
+  concat: (b) => op.mul(op.concat([b.x('A', 'B'), b.x('A', 'C'), b.x('A', 'C2')], 1, 'X'), b.x('A', 'X')),
+  'concat, outermost': (b) => op.exp(op.concat([b.x('B', 'A'), b.x('C', 'A'), b.x('C', 'A')], 0, 'X')),
+  split: (b) => op.mul(op.split(b.x('A', 'X', 'D'), 1, ['B', 'C', 'C2'])[1]!, b.x('A', 'C', 'D')),
+  'split, all parts': (b) => {
+    const [first, , last] = op.split(b.x('X', 'A'), 0, ['B', 'C', 'C2']);
+    return op.add(op.reduceSum(op.exp(first!), [0]), op.reduceSum(op.exp(last!), [0]));
+  },
   linear: (b) => op.linear(b.x('A', 'B'), b.x('C', 'B')),
   'matmul, a and b transposed': (b) => op.matmul(b.x('A', 'C', 'B'), b.x('A', 'D', 'C'), { transA: true, transB: true, alpha: 0.5 }),
   'matmul, a transposed': (b) => op.matmul(b.x('A', 'C', 'B'), b.x('A', 'C', 'D'), { transA: true }),
@@ -85,6 +99,9 @@ const OPERATORS: Record<string, (bench: Bench) => Value> = {
 };
 
 const sizeOf = (b: Bench, axis: string) => axis.split('*').reduce((product, factor) => product * (b.sizes[factor] ?? Number(factor)), 1);
+/** Even tenths: -0.4, -0.2, ... from `from` on. */
+const evenTenths = (b: Bench, count: string, from: number) =>
+  Array.from({ length: sizeOf(b, count) }, () => (from + 2 * b.random.below(2)) / 10);
 const indexes = (b: Bench, count: string, below: string) =>
   Array.from({ length: sizeOf(b, count) }, () => b.random.below(sizeOf(b, below)));
 function causal(b: Bench): Value {
@@ -106,20 +123,22 @@ const STENCIL = [
 
 async function check(name: string, sizes: Record<string, number>, seed: number): Promise<void> {
   const random = new Random(['operators', name, seed]);
-  const graph = new Graph({ ...sizes, A2: { sameAs: 'A' }, C2: { sameAs: 'C' } });
+  const graph = new Graph({ ...sizes, A2: { sameAs: 'A' }, C2: { sameAs: 'C' }, X: sizes['B']! + 2 * sizes['C']! });
   const feeds: Record<string, Feed> = {};
   const inputs: Value[] = [];
+  const input = (axes: string[], draw: () => number) => {
+    const value = graph.input(`x${inputs.length}`, 'float32', axes);
+    const dims = axes.map((axis) => sizeOf(bench, axis));
+    feeds[value.name] = { data: Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, draw), dims };
+    inputs.push(value);
+    return value;
+  };
   const bench: Bench = {
     graph,
-    sizes: { ...sizes, A2: sizes['A']!, C2: sizes['C']! },
+    sizes: { ...sizes, A2: sizes['A']!, C2: sizes['C']!, X: sizes['B']! + 2 * sizes['C']! },
     random,
-    x(...axes) {
-      const value = graph.input(`x${inputs.length}`, 'float32', axes);
-      const dims = axes.map((axis) => sizeOf(bench, axis));
-      feeds[value.name] = { data: Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, () => random.normal()), dims };
-      inputs.push(value);
-      return value;
-    },
+    x: (...axes) => input(axes, () => random.normal()),
+    tenths: (...axes) => input(axes, () => (2 * random.below(10) - 9) / 10),
     fixed(data, axes, integer = false) {
       const key = `f${Object.keys(feeds).length}`;
       const dims = axes.map((axis) => sizeOf(bench, axis));
@@ -172,6 +191,17 @@ for (const name of Object.keys(OPERATORS)) {
   });
 }
 
+test('no operator is without such a check', () => {
+  const helpers = ['one', 'requireRank', 'zeros'];
+  const checked = new Set(Object.keys(OPERATORS).map((name) => /^\w+/.exec(name)![0]));
+  assert.deepEqual(
+    [...checked].sort(),
+    Object.keys(op)
+      .filter((name) => !helpers.includes(name))
+      .sort(),
+  );
+});
+
 const graph = () => new Graph({ A: 2, B: 3, T: 'symbolic', S: { sameAs: 'T' }, R: 'symbolic' });
 
 test('axes that do not fit are refused when the graph is built, by name', () => {
@@ -186,10 +216,12 @@ test('axes that do not fit are refused when the graph is built, by name', () => 
   assert.throws(() => g.input('z', 'float32', ['Q']), { name: 'AxisError', message: /'Q' is not declared/ });
   assert.throws(() => gradients(x, [x]), { name: 'AxisError', message: /the loss must have no axes, not \[T, A\]/ });
   assert.throws(() => gradients(op.total(x), [y]), { name: 'AxisError', message: /does not depend on 'y'/ });
-  assert.throws(() => gradients(op.total(op.concat([x], 0, 'T')), [x]), {
-    name: 'AxisError',
-    message: /Concat: this operator has no gradient/,
-  });
+  const bare = g.node('Round', [x], { outputs: [{ axes: x.axes }] })[0]!;
+  assert.throws(() => gradients(op.total(bare), [x]), { name: 'AxisError', message: /Round: this operator has no gradient/ });
+  assert.throws(() => op.concat([x, y], 0, 'T'), { name: 'AxisError', message: /\[T, A\] and \[T, B\] differ beside axis 0/ });
+  assert.throws(() => op.split(x, 2, ['T']), { name: 'AxisError', message: /\[T, A\] has no axis 2/ });
+  assert.throws(() => op.clip(x, y, x), { name: 'AxisError', message: /'A' is not 'B'/ });
+  assert.throws(() => op.clip(op.reduceSum(x, [0]), x, x), { name: 'AxisError', message: /clip: \[T, A\] does not repeat to \[1, A\]/ });
 });
 
 test('equal nodes are made once, and nodes that do not matter are left out', () => {

@@ -1,0 +1,59 @@
+/** Operators that pick and sum by index, with their gradients. Indexes are int64 tensors and get none. */
+import { AxisError, showAxes } from './graph.ts';
+import type { Value } from './graph.ts';
+import { one, requireRank, zeros } from './operators.ts';
+
+/** Rows (or elements) of x along its outermost axis: out[p] = x[index[p]]. */
+export function gather(x: Value, index: Value): Value {
+  requireRank('gather', index, 1);
+  const axes = [index.axes[0]!, ...x.axes.slice(1)];
+  return one(
+    x.graph.node('Gather', [x, index], {
+      outputs: [{ axes }],
+      attributes: { axis: 0 },
+      backward: ([dy]) => [scatterSum(dy!, index, x.axes[0]!), undefined],
+    }),
+  );
+}
+
+/**
+ * out[n] = sum of x[p] where index[p] = n, for the n of `axis`. ScatterElements with reduction add runs in index order on the CPU, hence gives the
+ * same bits every time; ScatterND does not.
+ */
+export function scatterSum(x: Value, index: Value, axis: string): Value {
+  const { graph } = x;
+  requireRank('scatterSum', index, 1);
+  if (x.axes[0] !== index.axes[0]) throw new AxisError('scatterSum', `${showAxes(x.axes)} and index ${showAxes(index.axes)} differ`);
+  const axes = [axis, ...x.axes.slice(1)];
+  const wide = one(
+    graph.node('Reshape', [index, graph.integers([-1, ...x.axes.slice(1).map(() => 1)])], {
+      outputs: [{ axes: [x.axes[0]!, ...x.axes.slice(1).map(() => '1')], type: 'int64' }],
+    }),
+  );
+  const indexes = one(graph.node('Expand', [wide, graph.shape(x.axes)], { outputs: [{ axes: x.axes, type: 'int64' }] }));
+  return one(
+    graph.node('ScatterElements', [zeros(x, axes), indexes, x], {
+      outputs: [{ axes }],
+      attributes: { axis: 0, reduction: 'add' },
+      backward: ([dy]) => [undefined, undefined, gather(dy!, index)],
+    }),
+  );
+}
+
+/** out[p, j] = x[p, index[p, j]]. */
+export function gatherColumns(x: Value, index: Value): Value {
+  const { graph } = x;
+  if (x.axes.length !== 2 || index.axes.length !== 2 || x.axes[0] !== index.axes[0])
+    throw new AxisError('gatherColumns', `${showAxes(x.axes)} and index ${showAxes(index.axes)} do not fit`);
+  return one(
+    graph.node('GatherElements', [x, index], {
+      outputs: [{ axes: index.axes }],
+      attributes: { axis: 1 },
+      backward: ([dy]) => {
+        const outputs = [{ axes: x.axes }];
+        const attributes = { axis: 1, reduction: 'add' };
+        return [one(graph.node('ScatterElements', [zeros(x, x.axes), index, dy!], { outputs, attributes })), undefined];
+      },
+    }),
+  );
+}
