@@ -1,5 +1,5 @@
 /**
- * The loop around a trainer: schedule, progress, checkpoints. Going on from any checkpoint gives the same bytes as never having stopped, because the
+ * The loop around a trainer: progress and checkpoints. Going on from any checkpoint gives the same bytes as never having stopped, because the
  * batches of a step depend on the step's number alone.
  */
 import { RatchetError } from '../core/errors.ts';
@@ -15,13 +15,6 @@ export interface TrainingHooks {
     due(): boolean;
   };
   stopIfRequested(): void;
-}
-
-/** Linear warm-up over `warmUp` steps, then cosine decay from 1 to `floor` at `steps` (SGDR, arXiv 1608.03983, without restarts). A factor in (0, 1]. */
-export function warmUpCosine(step: number, steps: number, warmUp: number, floor: number): number {
-  if (step < warmUp) return (step + 1) / warmUp;
-  const progress = (step - warmUp) / Math.max(1, steps - warmUp);
-  return floor + (1 - floor) * 0.5 * (1 + Math.cos(Math.PI * progress));
 }
 
 export interface TrainingPlan {

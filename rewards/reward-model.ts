@@ -7,8 +7,9 @@ import { Random, type RandomKey } from '../core/random.ts';
 import { binaryCrossEntropy, correlation, logitOf, mean, sigmoid } from '../core/statistics.ts';
 import { toScoreModel } from '../learning/model.ts';
 import { createReader } from '../learning/reader.ts';
+import { rateFactor, type Schedule } from '../learning/schedule.ts';
 import { createTrainer } from '../learning/trainer.ts';
-import { train, warmUpCosine, type TrainingHooks } from '../learning/training-loop.ts';
+import { train, type TrainingHooks } from '../learning/training-loop.ts';
 import type { Batch, Model } from '../learning/types.ts';
 
 /** One episode as the reward model reads it: tokens, the ends of its commands, and a label for each. */
@@ -80,6 +81,7 @@ export async function fitRewardModel(
 
   const stepsPerEpoch = Math.ceil(training.length / spec.batchEpisodes);
   const steps = stepsPerEpoch * spec.epochs;
+  const schedule: Schedule = { shape: 'cosine', steps, warmUp: WARM_UP_STEPS, floor: DECAY_FLOOR };
   const trainer = await createTrainer(initial, {
     objective: 'softBCE',
     optimizer: { kind: 'adamw', beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: spec.weightDecay, clipNorm: 1 },
@@ -97,7 +99,7 @@ export async function fitRewardModel(
           const order = orders[Math.floor(step / stepsPerEpoch)] as LabelledEpisode[];
           return bceBatches(order.slice(at, at + spec.batchEpisodes), options.microBatches);
         },
-        rates: (step) => ({ learningRate: spec.learningRate * warmUpCosine(step, steps, WARM_UP_STEPS, DECAY_FLOOR) }),
+        rates: (step) => ({ learningRate: spec.learningRate * rateFactor(schedule, step) }),
       },
       hooks,
     );

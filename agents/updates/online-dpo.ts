@@ -7,8 +7,9 @@ import type { Episode, ModelRef } from '../../core/nouns.ts';
 import { Random, type RandomKey } from '../../core/random.ts';
 import { mean } from '../../core/statistics.ts';
 import { createReader } from '../../learning/reader.ts';
+import { rateFactor, type Schedule } from '../../learning/schedule.ts';
 import { createTrainer } from '../../learning/trainer.ts';
-import { train, warmUpCosine, type TrainingHooks } from '../../learning/training-loop.ts';
+import { train, type TrainingHooks } from '../../learning/training-loop.ts';
 import type { Batch, Model, PreferenceTerms } from '../../learning/types.ts';
 import type { DecisionTree, TurnDecisions } from '../decision-trees.ts';
 import { distinctCommands } from '../strategy.ts';
@@ -110,6 +111,7 @@ export async function onlineDpo(
     lanes,
   });
   const reader = await createReader(policy, { lanes });
+  const schedule: Schedule = { shape: 'cosine', steps: spec.steps, warmUp: WARM_UP_STEPS, floor: DECAY_FLOOR };
   let candidates: Candidate[] = [];
   let pairs: PairSample[] = [];
   let pairCount = 0;
@@ -138,7 +140,7 @@ export async function onlineDpo(
           }
           return made.batches;
         },
-        rates: (step) => ({ learningRate: spec.learningRate * warmUpCosine(step, spec.steps, WARM_UP_STEPS, DECAY_FLOOR) }),
+        rates: (step) => ({ learningRate: spec.learningRate * rateFactor(schedule, step) }),
         afterStep: async (step) => {
           const tooFar = kl > spec.maxKl;
           const done = step + 1;

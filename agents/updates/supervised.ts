@@ -5,8 +5,9 @@
  */
 import type { Episode } from '../../core/nouns.ts';
 import { Random, type RandomKey } from '../../core/random.ts';
+import { rateFactor, type Schedule } from '../../learning/schedule.ts';
 import { createTrainer } from '../../learning/trainer.ts';
-import { train, warmUpCosine, type TrainingHooks } from '../../learning/training-loop.ts';
+import { train, type TrainingHooks } from '../../learning/training-loop.ts';
 import type { Batch, Model, OptimizerOptions, PreferenceTerms } from '../../learning/types.ts';
 import { decisionTree } from '../decision-trees.ts';
 import type { Tokens } from '../tokens.ts';
@@ -85,6 +86,7 @@ export async function trainSupervised(
     lanes: options.lanes,
     ...(options.factors ? { factors: options.factors } : {}),
   });
+  const schedule: Schedule = { shape: 'cosine', steps: spec.steps, warmUp: spec.warmUpSteps, floor: DECAY_FLOOR };
   let tokenCount = 0;
   const orders = new Map<number, Sequence[]>();
   const perEpoch = Math.max(1, Math.floor(sequences.length / spec.batchEpisodes));
@@ -107,7 +109,7 @@ export async function trainSupervised(
           return likelihoodBatches(part, options.microBatches);
         },
         rates: (step) => {
-          const factor = warmUpCosine(step, spec.steps, spec.warmUpSteps, DECAY_FLOOR);
+          const factor = rateFactor(schedule, step);
           return { learningRate: spec.learningRate * factor, muonLearningRate: spec.muonLearningRate * factor };
         },
         save: () => tokenCount,
