@@ -16,6 +16,7 @@ import { showCommand } from './show.ts';
 import { startCommand } from './start.ts';
 import { statusCommand } from './status.ts';
 import { steeringCommands } from './steer.ts';
+import { tokenizerCommand } from './tokenizer.ts';
 import { upCommand } from './up.ts';
 import { verifyCommand } from './verify.ts';
 import { watchCommand } from './watch.ts';
@@ -42,6 +43,7 @@ export function allCommands(): Command[] {
     replayCommand(),
     exportCommand(),
     keysCommand(),
+    tokenizerCommand(),
     playCommand(),
   ];
 }
