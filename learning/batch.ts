@@ -8,8 +8,11 @@ import type { Read, TokenTree } from './types.ts';
 
 /** What is added to attention scores that must not count. exp of it is 0 in float32. */
 export const MASKED = -1e9;
-/** Rows are as long as the longest tree, rounded up to this, so that few different shapes occur. */
+/** Rows are as long as the longest tree, rounded up to this, so that few different shapes occur; a multiple of CHUNKS. */
 const ROW_MULTIPLE = 16;
+/** Attention takes the queries of a row in this many chunks, each with the keys up to its own end. */
+export const CHUNKS = 4;
+export const maskName = (chunk: number) => `mask${chunk}`;
 
 /** Int64 tensors from small non-negative integers, without making a BigInt of each: the low words are written (little-endian, as ONNX Runtime needs). */
 export function int64(values: ArrayLike<number>): BigInt64Array {
@@ -40,8 +43,8 @@ export function depthsOf(tree: TokenTree, field: string): Int32Array {
 export interface Packed {
   rows: number;
   length: number;
-  /** ids [T*R], positions [T, R], mask [R, 1, T, T] (0 or MASKED). */
-  feeds: { ids: Feed; positions: Feed; mask: Feed };
+  /** ids [T*R], positions [T, R], and for chunk c of H = T / CHUNKS queries a mask [R, 1, H, (c + 1) H] (0 or MASKED). */
+  feeds: Record<string, Feed>;
   /** Index of a node among the T*R; BadInput if there is no such node. */
   place(read: Read): number;
 }
@@ -62,10 +65,16 @@ export function pack(trees: TokenTree[], limits: { vocabulary: number; context: 
   const rows = filled.length;
   const ids = new Int32Array(length * rows);
   const positions = new Int32Array(length * rows);
-  const mask = new Float32Array(rows * length * length).fill(MASKED);
+  const chunk = length / CHUNKS;
+  const masks = Array.from({ length: CHUNKS }, (_, c) => new Float32Array(rows * chunk * (c + 1) * chunk).fill(MASKED));
+  /** What place `t` of a row sees: one number for each key up to the end of its chunk. */
+  const line = (row: number, t: number): Float32Array => {
+    const c = Math.floor(t / chunk);
+    const width = (c + 1) * chunk;
+    return masks[c]!.subarray((row * chunk + (t % chunk)) * width, (row * chunk + (t % chunk) + 1) * width);
+  };
   trees.forEach((tree, i) => {
     const { row, start } = starts[i]!;
-    const base = row * length * length;
     for (let node = 0; node < tree.ids.length; node++) {
       const id = tree.ids[node]!;
       if (!Number.isInteger(id) || id < 0 || id >= limits.vocabulary)
@@ -77,23 +86,20 @@ export function pack(trees: TokenTree[], limits: { vocabulary: number; context: 
       positions[t * rows + row] = depth;
       // A node sees what its parent sees, and itself.
       const parent = tree.parents[node]!;
-      const line = base + t * length;
-      if (parent >= 0) {
-        const above = base + (start + parent) * length;
-        mask.copyWithin(line + start, above + start, above + start + parent + 1);
-      }
-      mask[line + t] = 0;
+      const own = line(row, t);
+      if (parent >= 0) own.set(line(row, start + parent).subarray(start, start + parent + 1), start);
+      own[t] = 0;
     }
   });
   // Padding reads itself alone: a row of nothing but masked scores would average over everything.
-  for (let row = 0; row < rows; row++) for (let t = filled[row]!; t < length; t++) mask[(row * length + t) * length + t] = 0;
+  for (let row = 0; row < rows; row++) for (let t = filled[row]!; t < length; t++) line(row, t)[t] = 0;
   return {
     rows,
     length,
     feeds: {
       ids: indexFeed(ids),
       positions: { data: int64(positions), dims: [length, rows] },
-      mask: { data: mask, dims: [rows, 1, length, length] },
+      ...Object.fromEntries(masks.map((data, c) => [maskName(c), { data, dims: [rows, 1, chunk, (c + 1) * chunk] }])),
     },
     place({ tree, node }) {
       const at = starts[tree];

@@ -2,9 +2,10 @@
  * The Llama architecture (arXiv 2302.13971: RMSNorm, rotary positions, SwiGLU; grouped-query attention of arXiv 2305.13245) in the tensor language,
  * for reading whole trees and for decoding with a cache. What is asked of the final states is the business of others.
  *
- * Axes: T tokens of a row, R rows, S keys (of the same tokens), D width, F feed-forward width, V vocabulary, K key/value heads, G query heads per
- * key/value head, E size of a head, P reads, M positions, C cached tokens, X cached and new tokens.
+ * Axes: T tokens of a row, H of them in a chunk of queries, R rows, S keys (of the same tokens), D width, F feed-forward width, V vocabulary,
+ * K key/value heads, G query heads per key/value head, E size of a head, P reads, M positions, C cached tokens, X cached and new tokens.
  */
+import { CHUNKS, maskName } from './batch.ts';
 import { rotaryFrequencies } from './config.ts';
 import { foldedMatrices } from './fold.ts';
 import { Graph } from './graph/graph.ts';
@@ -15,6 +16,7 @@ import {
   attention,
   concat,
   expand,
+  first,
   linear,
   matmul,
   mul,
@@ -42,6 +44,7 @@ const queryHeads = (config: LlamaConfig) => (groupsOf(config) === 1 ? 'K' : 'K*G
 export function llamaGraph(config: LlamaConfig, symbolic: string[] = []): Graph {
   return new Graph({
     T: 'symbolic',
+    H: 'symbolic',
     R: 'symbolic',
     P: 'symbolic',
     S: { sameAs: 'T' },
@@ -112,28 +115,30 @@ function rotaryTables(graph: Graph, config: LlamaConfig): [Value, Value] {
   return [graph.constant(cosines, ['M', String(half)]), graph.constant(sines, ['M', String(half)])];
 }
 
-/** Queries [T, R, heads, E] as attention reads them: [T, R, K, E] in batch order, or [R, K, T*G, E] with grouped heads. */
+/** Queries [T, R, heads*E] (or H of them) as attention reads them: [T, R, K, E] in batch order, or [R, K, T*G, E] with grouped heads. */
 function groupQueries(config: LlamaConfig, q: Value): { q: Value; batchQ: boolean } {
-  if (groupsOf(config) === 1) return { q: reshape(q, ['T', 'R', 'K', 'E']), batchQ: true };
-  const grouped = transpose(reshape(q, ['T', 'R', 'K', 'G', 'E']), [1, 2, 0, 3, 4]);
-  return { q: reshape(grouped, ['R', 'K', 'T*G', 'E']), batchQ: false };
+  const T = q.axes[0]!;
+  if (groupsOf(config) === 1) return { q: reshape(q, [T, 'R', 'K', 'E']), batchQ: true };
+  const grouped = transpose(reshape(q, [T, 'R', 'K', 'G', 'E']), [1, 2, 0, 3, 4]);
+  return { q: reshape(grouped, ['R', 'K', `${T}*G`, 'E']), batchQ: false };
 }
 
-/** The result of attention [R, K, T(*G), E] as rows [T*R, heads*E]. */
-function ungroup(config: LlamaConfig, out: Value): Value {
-  const width = `${queryHeads(config)}*E`;
-  if (groupsOf(config) === 1) return reshape(transpose(out, [2, 0, 1, 3]), ['T*R', width]);
-  return reshape(transpose(reshape(out, ['R', 'K', 'T', 'G', 'E']), [2, 0, 1, 3, 4]), ['T*R', width]);
+/** The result of attention [R, K, T(*G), E] (or H) as rows [T*R, heads*E]. */
+function ungroup(config: LlamaConfig, out: Value, T: string): Value {
+  const shape = [`${T}*R`, `${queryHeads(config)}*E`];
+  if (groupsOf(config) === 1) return reshape(transpose(out, [2, 0, 1, 3]), shape);
+  return reshape(transpose(reshape(out, ['R', 'K', T, 'G', 'E']), [2, 0, 1, 3, 4]), shape);
 }
 
-/** A mask [R, 1, T, keys], repeated for grouped heads. */
+/** A mask [R, 1, T, keys] (or H), repeated for grouped heads. */
 function groupMask(config: LlamaConfig, mask: Value): Value {
   if (groupsOf(config) === 1) return mask;
-  const keys = mask.axes[3]!;
-  return reshape(expand(reshape(mask, ['R', '1', 'T', '1', keys]), ['R', '1', 'T', 'G', keys]), ['R', '1', 'T*G', keys]);
+  const [T, keys] = [mask.axes[2]!, mask.axes[3]!];
+  return reshape(expand(reshape(mask, ['R', '1', T, '1', keys]), ['R', '1', T, 'G', keys]), ['R', '1', `${T}*G`, keys]);
 }
 
-type Attend = (layer: number, q: { q: Value; batchQ: boolean }, k: Value, v: Value) => Value;
+/** From queries [T, R, heads*E], keys and values [S, R, K, E] of a layer to rows [T*R, heads*E]. */
+type Attend = (layer: number, q: Value, k: Value, v: Value) => Value;
 
 function blocks(graph: Graph, config: LlamaConfig, weights: Weights, attend: Attend): Value {
   const ids = graph.input('ids', 'int64', ['T*R']);
@@ -147,8 +152,8 @@ function blocks(graph: Graph, config: LlamaConfig, weights: Weights, attend: Att
     const q = rotary(heads('self_attn.q_proj', queryHeads(config)), positions, cosines, sines);
     const k = rotary(heads('self_attn.k_proj', 'K'), positions, cosines, sines);
     const keys = (value: Value) => rename(reshape(value, ['T', 'R', 'K', 'E']), ['S', 'R', 'K', 'E']);
-    const out = attend(layer, groupQueries(config, q), keys(k), keys(heads('self_attn.v_proj', 'K')));
-    x = add(x, through('self_attn.o_proj', ungroup(config, out)));
+    const out = attend(layer, q, keys(k), keys(heads('self_attn.v_proj', 'K')));
+    x = add(x, through('self_attn.o_proj', out));
     const m = rmsNorm(x, config.rms_norm_eps);
     x = add(x, through('mlp.down_proj', mul(silu(through('mlp.gate_proj', m)), through('mlp.up_proj', m))));
   }
@@ -160,11 +165,21 @@ function readStates(graph: Graph, config: LlamaConfig, x: Value): Value {
   return rmsNorm(gather(x, graph.input('reads', 'int64', ['P'])), config.rms_norm_eps);
 }
 
-/** Whole trees: inputs ids [T*R], positions [T, R], mask [R, 1, T, S], reads [P]; result [P, D]. */
+/**
+ * Whole trees: inputs ids [T*R], positions [T, R], masks, reads [P]; result [P, D]. A node comes after its ancestors, so the queries are taken in chunks
+ * of H tokens, and chunk c sees the first (c + 1) H keys only: mask c is [R, 1, H, (c + 1) H].
+ */
 export function treeStates(graph: Graph, config: LlamaConfig, weights: Weights): Value {
-  const mask = groupMask(config, graph.input('mask', 'float32', ['R', '1', 'T', 'S']));
+  const keys = (chunk: number) => (chunk === CHUNKS - 1 ? 'S' : `${chunk + 1}*H`);
+  const masks = Array.from({ length: CHUNKS }, (_, c) => groupMask(config, graph.input(maskName(c), 'float32', ['R', '1', 'H', keys(c)])));
   const alpha = 1 / Math.sqrt(config.head_dim);
-  const x = blocks(graph, config, weights, (_, { q, batchQ }, k, v) => attention(q, k, v, mask, alpha, batchQ));
+  const x = blocks(graph, config, weights, (_, queries, k, v) => {
+    const chunks = split(queries, 0, new Array<string>(CHUNKS).fill('H')).map((chunk, c) => {
+      const { q, batchQ } = groupQueries(config, chunk);
+      return ungroup(config, attention(q, first(k, keys(c)), first(v, keys(c)), masks[c]!, alpha, batchQ), 'H');
+    });
+    return concat(chunks, 0, 'T*R');
+  });
   return readStates(graph, config, x);
 }
 
@@ -197,7 +212,8 @@ export function decodeGraph(config: LlamaConfig, data: ReadonlyMap<string, Float
   const mask = groupMask(config, graph.input('mask', 'float32', ['R', '1', 'T', 'X']));
   const alpha = 1 / Math.sqrt(config.head_dim);
   const outputs: Record<string, Value> = {};
-  const x = blocks(graph, config, weights, (layer, { q, batchQ }, k, v) => {
+  const x = blocks(graph, config, weights, (layer, queries, k, v) => {
+    const { q, batchQ } = groupQueries(config, queries);
     const names = cacheNames(layer);
     const oldK = graph.input(names.keys, 'float32', ['C', 'R', 'K', 'E']);
     const oldV = graph.input(names.values, 'float32', ['C', 'R', 'K', 'E']);
@@ -206,7 +222,7 @@ export function decodeGraph(config: LlamaConfig, data: ReadonlyMap<string, Float
     const scores = [oldK, k].map((keys) => matmul(q, keys, { batchA: batchQ, batchB: true, transB: true, alpha }));
     const p = softmax(add(concat(scores, 3, 'X'), mask));
     const [pOld, pNew] = split(p, 3, ['C', 'S']) as [Value, Value];
-    return add(matmul(pOld, oldV, { batchB: true }), matmul(pNew, v, { batchB: true }));
+    return ungroup(config, add(matmul(pOld, oldV, { batchB: true }), matmul(pNew, v, { batchB: true })), 'T');
   });
   outputs['out'] = head(config, weights, readStates(graph, config, x));
   return graph.emit(outputs);

@@ -6,7 +6,7 @@ import { badInput } from '../core/errors.ts';
 import { MASKED, floatFeed, indexFeed, int64 } from './batch.ts';
 import type { Packed } from './batch.ts';
 import type { Graph, Value } from './graph/graph.ts';
-import { gather, gatherColumns, scatterSum } from './graph/indexing.ts';
+import { gather, gatherColumns, logLikelihood, scatterSum } from './graph/indexing.ts';
 import { add, logSoftmax, mul, reshape, scale, softplus, sub, total } from './graph/operators.ts';
 import type { Feed } from './lanes/lane.ts';
 import { isScore } from './model.ts';
@@ -27,7 +27,7 @@ export function lossOf(objective: Objective, graph: Graph, out: Value): Value {
   const input = (name: string, axes: string[]) => graph.input(name, 'float32', axes);
   const index = (name: string, axes: string[]) => graph.input(name, 'int64', axes);
   if (objective === 'crossEntropy') {
-    const picked = reshape(gatherColumns(logSoftmax(out), index('targets', ['P', '1'])), ['P']);
+    const picked = reshape(logLikelihood(out, index('targets', ['P', '1'])), ['P']);
     return scale(total(mul(picked, input('weights', ['P']))), -1);
   }
   if (objective === 'softBCE') {

@@ -1,7 +1,7 @@
 /** Operators that pick and sum by index, with their gradients. Indexes are int64 tensors and get none. */
 import { AxisError, showAxes } from './graph.ts';
 import type { Value } from './graph.ts';
-import { one, requireRank, zeros } from './operators.ts';
+import { exp, expand, logSoftmax, mul, one, requireRank, scale, zeros } from './operators.ts';
 
 /** Rows (or elements) of x along its outermost axis: out[p] = x[index[p]]. */
 export function gather(x: Value, index: Value): Value {
@@ -56,4 +56,16 @@ export function gatherColumns(x: Value, index: Value): Value {
       },
     }),
   );
+}
+
+/** The log-probability [P, 1] of column index[p] under softmax(x[p]), x [P, V]. The gradient, onehot - softmax, is made in place of the probabilities. */
+export function logLikelihood(x: Value, index: Value): Value {
+  const y = logSoftmax(x);
+  const picked = gatherColumns(y, index);
+  return picked.graph.alias('logLikelihood', picked, picked.axes, [x, index], ([dy]) => {
+    const ones = expand(x.graph.scalar(-1), index.axes);
+    const attributes = { axis: 1, reduction: 'add' };
+    const wrong = one(x.graph.node('ScatterElements', [exp(y), index, ones], { outputs: [{ axes: x.axes }], attributes }));
+    return [mul(wrong, scale(dy!, -1)), undefined];
+  });
 }

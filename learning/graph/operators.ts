@@ -208,6 +208,28 @@ export function split(x: Value, place: number, parts: string[]): Value[] {
   });
 }
 
+/** The first elements along the outermost axis, as many as `axis` has. */
+export function first(x: Value, axis: string): Value {
+  const { graph } = x;
+  if (x.axes[0] === axis) return x;
+  const axes = [axis, ...x.axes.slice(1)];
+  const size = graph.shape([axis]);
+  return one(
+    graph.node('Slice', [x, graph.integers([0]), size, graph.integers([0])], {
+      outputs: [{ axes }],
+      backward: ([dy]) => {
+        const rest = graph.node('Sub', [graph.shape([x.axes[0]!]), size], { outputs: [{ axes: ['1'], type: 'int64' }] });
+        const pads = graph.node('Concat', [graph.integers([0]), one(rest)], {
+          outputs: [{ axes: ['2'], type: 'int64' }],
+          attributes: { axis: 0 },
+        });
+        const inputs = [dy!, one(pads), graph.scalar(0), graph.integers([0])];
+        return [one(graph.node('Pad', inputs, { outputs: [{ axes: x.axes }] }))];
+      },
+    }),
+  );
+}
+
 /** Zeros in the graph of x. */
 export const zeros = (x: Value, axes: readonly string[]) =>
   one(x.graph.node('ConstantOfShape', [x.graph.shape(axes)], { outputs: [{ axes }] }));

@@ -66,6 +66,7 @@ const OPERATORS: Record<string, (bench: Bench) => Value> = {
     const [first, , last] = op.split(b.x('X', 'A'), 0, ['B', 'C', 'C2']);
     return op.add(op.reduceSum(op.exp(first!), [0]), op.reduceSum(op.exp(last!), [0]));
   },
+  first: (b) => op.mul(op.first(b.x('X', 'A'), 'C'), b.x('C', 'A')),
   linear: (b) => op.linear(b.x('A', 'B'), b.x('C', 'B')),
   'matmul, a and b transposed': (b) => op.matmul(b.x('A', 'C', 'B'), b.x('A', 'D', 'C'), { transA: true, transB: true, alpha: 0.5 }),
   'matmul, a transposed': (b) => op.matmul(b.x('A', 'C', 'B'), b.x('A', 'C', 'D'), { transA: true }),
@@ -78,6 +79,7 @@ const OPERATORS: Record<string, (bench: Bench) => Value> = {
   scatterSum: (b) => op.scatterSum(b.x('C', 'B'), b.fixed(indexes(b, 'C', 'A'), ['C'], true), 'A'),
   'scatterSum of numbers': (b) => op.scatterSum(b.x('C'), b.fixed(indexes(b, 'C', 'A'), ['C'], true), 'A'),
   gatherColumns: (b) => op.gatherColumns(b.x('A', 'B'), b.fixed(indexes(b, 'A*C', 'B'), ['A', 'C'], true)),
+  logLikelihood: (b) => op.mul(op.logLikelihood(b.x('A', 'B'), b.fixed(indexes(b, 'A', 'B'), ['A', '1'], true)), b.x('A', '1')),
   softmax: (b) => op.softmax(b.x('A', 'B', 'C')),
   logSoftmax: (b) => op.logSoftmax(b.x('A', 'B')),
   rmsNorm: (b) => op.rmsNorm(b.x('A', 'B', 'D'), 1e-5),

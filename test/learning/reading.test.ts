@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { Random } from '../../core/random.ts';
-import { pack } from '../../learning/batch.ts';
+import { maskName, pack } from '../../learning/batch.ts';
 import { createDecoder } from '../../learning/decoder.ts';
+import type { Feed } from '../../learning/lanes/lane.ts';
 import { createReader } from '../../learning/reader.ts';
 import type { Append, Decoder } from '../../learning/types.ts';
 import { chain, doubles, logSoftmax, outputs, path, randomTree, states, tinyModel } from './reference.ts';
@@ -23,7 +24,7 @@ test('packing: first fit in the given order, ancestors and self visible, positio
   const packed = pack(trees, { vocabulary: 11, context: 64 });
   // Longest tree 10, rounded up to 16; 10 + 4 fit in row 0, 3 does not, 1 does.
   assert.deepEqual([packed.rows, packed.length], [2, 16]);
-  const { ids, positions, mask } = packed.feeds;
+  const { ids, positions } = packed.feeds as Record<'ids' | 'positions', Feed>;
   const place = (tree: number, node: number) => packed.place({ tree, node });
   assert.deepEqual([place(0, 0), place(0, 9), place(1, 0), place(2, 0), place(3, 0)], [0, 18, 20, 1, 28]); // t * rows + row
   assert.deepEqual(
@@ -37,7 +38,11 @@ test('packing: first fit in the given order, ancestors and self visible, positio
   const seen = (tree: number, node: number) => {
     const at = place(tree, node);
     const [row, t] = [at % 2, Math.floor(at / 2)];
-    return Array.from({ length: 16 }, (_, s) => s).filter((s) => mask.data[(row * 16 + t) * 16 + s] === 0);
+    // Four chunks of four queries: the first sees 4 keys at most, the last 16.
+    const chunk = Math.floor(t / 4);
+    const keys = 4 * (chunk + 1);
+    const line = (row * 4 + (t % 4)) * keys;
+    return Array.from({ length: keys }, (_, s) => s).filter((s) => packed.feeds[maskName(chunk)]!.data[line + s] === 0);
   };
   assert.deepEqual([seen(0, 2), seen(1, 1), seen(1, 2), seen(1, 3), seen(2, 1)], [[0, 1, 2], [10, 11], [10, 12], [13], [0, 1]]);
 });
