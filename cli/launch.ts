@@ -3,16 +3,17 @@
  * written. A run id belongs to one recipe for good; launching it again goes on where its records and committed stages end.
  */
 import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client';
-import { existsSync, readFileSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { existsSync, statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { storeModel } from '../activities/stages/models.ts';
 import { createRun, listRuns } from '../artifacts/run-log.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { digestJson } from '../core/digest.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import type { ModelRef } from '../core/nouns.ts';
 import { worldNamed } from '../environments/registry.ts';
-import { readModel, type ModelFiles } from '../learning/model.ts';
-import type { LlamaConfig } from '../learning/types.ts';
+import { readModelFolder } from '../learning/model-files.ts';
+import type { LlamaConfig, Model } from '../learning/types.ts';
 import { loadRecipe } from '../recipes/load.ts';
 import type { Recipe } from '../recipes/schema.ts';
 import { RECIPE, type LoopInput } from '../workflows/durable-loop.ts';
@@ -28,10 +29,10 @@ export interface LaunchOptions {
   set: string[];
 }
 
-/** A recipe that could run, with the files of the model it starts from. */
+/** A recipe that could run, with the model it starts from. */
 export interface Prepared {
   recipe: Recipe;
-  initial: ModelFiles | null;
+  initial: { model: Model; tokenizerJson: string } | null;
 }
 
 /** Checks everything that can be checked without a server. Throws BadInput naming the field. */
@@ -41,20 +42,16 @@ export function prepare(nameOrPath: string, { scale, seed, set }: LaunchOptions)
   return { recipe, initial: recipe.policy.initial === null ? null : readInitial(recipe) };
 }
 
-const MODEL_FILES = ['config.json', 'model.safetensors', 'tokenizer.json'] as const;
-
-function readInitial({ policy, environment }: Recipe): ModelFiles {
+function readInitial({ policy, environment }: Recipe): { model: Model; tokenizerJson: string } {
   const field = 'policy.initial';
   const directory = resolve(policy.initial as string);
   if (!existsSync(directory) || !statSync(directory).isDirectory())
-    throw badInput(field, policy.initial, `a directory with ${MODEL_FILES.join(', ')} (relative to where the command is run)`);
-  const missing = MODEL_FILES.filter((name) => !existsSync(join(directory, name)));
-  if (missing.length > 0) throw badInput(field, policy.initial, `the directory lacks ${missing.join(', ')}`);
-  const files = Object.fromEntries(MODEL_FILES.map((name) => [name, readFileSync(join(directory, name))])) as unknown as ModelFiles;
-  const { model, tokenizerJson } = readModel(files);
+    throw badInput(field, policy.initial, 'a folder with config.json, weights and tokenizer.json (relative to where the command is run)');
+  const { model, tokenizerJson } = readModelFolder(directory);
+  if (tokenizerJson === null) throw badInput(field, policy.initial, 'the folder lacks tokenizer.json');
   checkShape(policy, model.config, `${field} (${directory})`);
   checkVocabulary(tokenizerJson, environment.name, `${field} (${directory})`);
-  return files;
+  return { model, tokenizerJson };
 }
 
 /** The model must be the one that the recipe describes: training goes on with its shapes. */
@@ -108,9 +105,9 @@ export interface Launched {
 }
 
 /** Launches a prepared recipe under `runId`, or under the next free id. Throws Conflict when the id belongs to another recipe. */
-export async function launch(session: Session, { recipe: asked, initial: files }: Prepared, runId?: string): Promise<Launched> {
+export async function launch(session: Session, { recipe: asked, initial: given }: Prepared, runId?: string): Promise<Launched> {
   const { store } = session;
-  const initial = files && (await storeModel(store, files));
+  const initial = given && (await storeModel(store, given.model, given.tokenizerJson));
   const recipe: Recipe = initial ? { ...asked, policy: { ...asked.policy, initial: initial.sha256 } } : asked;
   if (runId !== undefined) {
     const { created } = await createRun(store, runId, recipe);
@@ -185,15 +182,6 @@ async function begin(session: Session, beginning: Beginning, how: 'started' | 'r
     if (error instanceof WorkflowExecutionAlreadyStartedError) return { runId, how: 'attached' };
     throw error;
   }
-}
-
-async function storeModel(store: ArtifactStore, files: ModelFiles): Promise<ModelRef> {
-  const [config, weights, tokenizer] = await Promise.all([
-    store.put(files['config.json']),
-    store.put(files['model.safetensors']),
-    store.put(files['tokenizer.json']),
-  ]);
-  return { sha256: digestJson([config.sha256, weights.sha256, tokenizer.sha256]), files: { config, weights, tokenizer } };
 }
 
 function idBase({ name, scale, seed }: Recipe): string {

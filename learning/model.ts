@@ -1,12 +1,11 @@
 /**
  * Models in memory, in Hugging Face's layout: which tensors a configuration asks for, new weights, a policy's trunk under another head. It computes
- * nothing with them; how a `config.json` is read is the business of `config.ts`.
+ * nothing with them; how they are read and written is the business of `config.ts` and `model-files.ts`.
  */
-import { RatchetError, badInput } from '../core/errors.ts';
+import { badInput } from '../core/errors.ts';
 import { Random } from '../core/random.ts';
 import type { RandomKey } from '../core/random.ts';
-import { checkConfig, parseConfig } from './config.ts';
-import { readSafetensors, writeSafetensors } from './safetensors.ts';
+import { checkConfig } from './config.ts';
 import type { LlamaConfig, Model, Tensor } from './types.ts';
 
 export const EMBEDDING = 'model.embed_tokens.weight';
@@ -170,36 +169,3 @@ export function withValueHead(model: Model): Model {
 }
 
 export const copyTensor = ({ shape, data }: Tensor): Tensor => ({ shape: [...shape], data: data.slice() });
-
-export interface ModelFiles {
-  'config.json': Uint8Array;
-  'model.safetensors': Uint8Array;
-  'tokenizer.json': Uint8Array;
-}
-
-/** The files of a model; equal models give equal bytes. `tokenizerJson` is kept as it is. */
-export function modelFiles(model: Model, tokenizerJson: string): ModelFiles {
-  checkModel(model.config, model.tensors);
-  const sorted = Object.fromEntries(Object.entries(model.config).sort(([a], [b]) => (a < b ? -1 : 1)));
-  const encoder = new TextEncoder();
-  return {
-    'config.json': encoder.encode(`${JSON.stringify(sorted, null, 2)}\n`),
-    'model.safetensors': writeSafetensors(model.tensors),
-    'tokenizer.json': encoder.encode(tokenizerJson),
-  };
-}
-
-/** The inverse of `modelFiles`. BadInput names the file, field or tensor that is wrong. */
-export function readModel(files: ModelFiles): { model: Model; tokenizerJson: string } {
-  const decoder = new TextDecoder();
-  let json: unknown;
-  try {
-    json = JSON.parse(decoder.decode(files['config.json']));
-  } catch (error) {
-    throw new RatchetError('BadInput', 'config.json is not JSON', { cause: error });
-  }
-  const config = parseConfig(json);
-  const { tensors } = readSafetensors(files['model.safetensors']);
-  checkModel(config, tensors);
-  return { model: { config, tensors }, tokenizerJson: decoder.decode(files['tokenizer.json']) };
-}

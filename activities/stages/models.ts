@@ -1,27 +1,30 @@
 /** Models as stages see them: stored and loaded in the Hugging Face layout, with the decoders of recently used policies kept warm in the process. */
+import { Readable } from 'node:stream';
 import { digestJson } from '../../core/digest.ts';
 import type { ModelRef } from '../../core/nouns.ts';
 import type { ArtifactStore } from '../../artifacts/store.ts';
 import type { World } from '../../environments/environment.ts';
 import { tokenizerJson } from '../../environments/tokenizer.ts';
 import { createDecoder } from '../../learning/decoder.ts';
-import { modelFiles, readModel } from '../../learning/model.ts';
+import { configJson, readModel, weightPieces } from '../../learning/model-files.ts';
 import type { Decoder, Model } from '../../learning/types.ts';
 
-export async function saveModel(store: ArtifactStore, model: Model, world: World): Promise<ModelRef> {
-  const files = modelFiles(model, tokenizerJson(world.codec));
-  const [config, weights, tokenizer] = await Promise.all([
-    store.put(files['config.json']),
-    store.put(files['model.safetensors']),
-    store.put(files['tokenizer.json']),
+/** Stores a model and the tokenizer that it was trained with. */
+export async function storeModel(store: ArtifactStore, model: Model, tokenizer: string): Promise<ModelRef> {
+  const [config, weights, words] = await Promise.all([
+    store.put(new TextEncoder().encode(configJson(model.config))),
+    store.putStream(Readable.from(weightPieces(model))),
+    store.put(new TextEncoder().encode(tokenizer)),
   ]);
-  return { sha256: digestJson([config.sha256, weights.sha256, tokenizer.sha256]), files: { config, weights, tokenizer } };
+  return { sha256: digestJson([config.sha256, weights.sha256, words.sha256]), files: { config, weights, tokenizer: words } };
 }
 
-export async function loadModel(store: ArtifactStore, ref: ModelRef): Promise<Model> {
-  const { config, weights, tokenizer } = ref.files;
-  const [configBytes, weightBytes, tokenizerBytes] = await Promise.all([store.get(config), store.get(weights), store.get(tokenizer)]);
-  return readModel({ 'config.json': configBytes, 'model.safetensors': weightBytes, 'tokenizer.json': tokenizerBytes }).model;
+export const saveModel = (store: ArtifactStore, model: Model, world: World): Promise<ModelRef> =>
+  storeModel(store, model, tokenizerJson(world.codec));
+
+export async function loadModel(store: ArtifactStore, { files }: ModelRef): Promise<Model> {
+  const config = new TextDecoder().decode(await store.get(files.config));
+  return readModel(config, store.getStream(files.weights), files.weights.bytes);
 }
 
 /** Decoders kept: a policy and its reward model. Each holds a cache of some 75 MB at the tiny scale, and what its sessions once needed. */

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { worldNamed } from '../../environments/registry.ts';
 import { tokenizerJson } from '../../environments/tokenizer.ts';
-import { initModel, llamaConfig, modelFiles } from '../../learning/model.ts';
+import { initModel, llamaConfig } from '../../learning/model.ts';
+import { writeModelFolder } from '../../learning/model-files.ts';
 import { freshHome, NO_SERVERS, ratchet } from './cli.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'ratchet-test-input-'));
@@ -16,9 +17,8 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 function modelDirectory(name: string, change: { width?: number; tokenizer?: string } = {}): string {
   const { codec } = worldNamed('household');
   const size = { vocabulary: codec.vocabulary.length, layers: 2, width: change.width ?? 32, heads: 2, feedForward: 64, context: 384 };
-  const files = modelFiles(initModel(llamaConfig(size), ['test']), change.tokenizer ?? tokenizerJson(codec));
   const directory = mkdtempSync(join(folder, name));
-  for (const [file, bytes] of Object.entries(files)) writeFileSync(join(directory, file), bytes as Uint8Array);
+  writeModelFolder(directory, initModel(llamaConfig(size), ['test']), change.tokenizer ?? tokenizerJson(codec));
   return directory;
 }
 
@@ -42,9 +42,9 @@ const CASES: [string, string[], RegExp][] = [
   [
     'model directory that is not there',
     initial(join(folder, 'none')),
-    /policy\.initial: ".*none" is not valid; a directory with config\.json/,
+    /policy\.initial: ".*none" is not valid; a folder with config\.json/,
   ],
-  ['model directory without files', initial(folder), /the directory lacks config\.json, model\.safetensors, tokenizer\.json/],
+  ['model directory without files', initial(folder), /config\.json: ENOENT/],
   [
     'model with other shapes',
     initial(modelDirectory('wide', { width: 48 })),
