@@ -21,12 +21,14 @@ export function program(): Command {
     .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 bad input, 3 something needed is unavailable.\nStart here: npm start');
   for (const command of allCommands()) ratchet.addCommand(command);
   // Every command throws instead of ending the program, so that open connections are closed and the exit code is decided here.
-  for (const command of [ratchet, ...ratchet.commands, ...ratchet.commands.flatMap((each) => each.commands)]) {
+  for (const command of withSubcommands(ratchet)) {
     command.exitOverride().configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'ratchet: ')) });
     command.allowExcessArguments(false);
   }
   return ratchet;
 }
+
+const withSubcommands = (command: Command): Command[] => [command, ...command.commands.flatMap(withSubcommands)];
 
 export async function main(args: string[]): Promise<void> {
   let closed = false;

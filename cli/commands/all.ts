@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { compareCommand } from './compare.ts';
 import { doctorCommand } from './doctor.ts';
 import { downCommand } from './down.ts';
+import { envCommand } from './env.ts';
 import { episodesCommand } from './episodes.ts';
 import { exportCommand } from './export.ts';
 import { historyCommand } from './history.ts';
@@ -45,5 +46,6 @@ export function allCommands(): Command[] {
     keysCommand(),
     tokenizerCommand(),
     playCommand(),
+    envCommand(),
   ];
 }

@@ -1,0 +1,84 @@
+/** `ratchet env serve`: other programs play our environments over OpenEnv's WebSocket protocol or AgentGym's HTTP routes. */
+import { Command } from 'commander';
+import { readFileSync } from 'node:fs';
+import { badInput } from '../../core/errors.ts';
+import { worldNamed } from '../../environments/registry.ts';
+import { note, print } from '../output.ts';
+
+const DEFAULTS = { host: '127.0.0.1', port: 8000, tasks: 1000, maxSessions: 256, idleTimeoutS: 15 * 60, sessionTimeoutS: 24 * 60 * 60 };
+/** Reverse proxies and NATs forget connections that are silent for a minute. */
+const PING_INTERVAL_MS = 20_000;
+/** A list of tasks is made before serving; a task takes some 0.2 ms. */
+const MOST_TASKS = 100_000;
+const MOST_SESSIONS = 100_000;
+/** Timers of Node hold at most 2^31 ms. */
+const LONGEST_TIMEOUT_S = 2_000_000;
+
+interface Options {
+  host: string;
+  port: string;
+  tasks: string;
+  maxSessions: string;
+  idleTimeout: string;
+  sessionTimeout: string;
+}
+
+export function envCommand(): Command {
+  const serve = new Command('serve')
+    .description('serve the household world to other programs (OpenEnv: WebSocket /ws; AgentGym: POST /create) until Ctrl-C')
+    .option('--tasks <n>', 'tasks in each split of the generated games', String(DEFAULTS.tasks))
+    .option(
+      '--host <address>',
+      'address to listen on; there is no authentication, so keep to this machine or a trusted network',
+      DEFAULTS.host,
+    )
+    .option('--port <n>', '0 takes a free one', String(DEFAULTS.port))
+    .option('--max-sessions <n>', 'live sessions at a time', String(DEFAULTS.maxSessions))
+    .option('--idle-timeout <seconds>', 'a session unused for longer is ended', String(DEFAULTS.idleTimeoutS))
+    .option('--session-timeout <seconds>', 'a session older than this is ended', String(DEFAULTS.sessionTimeoutS))
+    .action(serveCommand);
+  return new Command('env').description('environments for other programs').addCommand(serve);
+}
+
+async function serveCommand(options: Options): Promise<void> {
+  const bounds = {
+    maxSessions: within('--max-sessions', options.maxSessions, 1, MOST_SESSIONS),
+    idleTimeoutMs: within('--idle-timeout', options.idleTimeout, 1, LONGEST_TIMEOUT_S) * 1000,
+    sessionTimeoutMs: within('--session-timeout', options.sessionTimeout, 1, LONGEST_TIMEOUT_S) * 1000,
+  };
+  const port = within('--port', options.port, 0, 65_535);
+  const perSplit = within('--tasks', options.tasks, 1, MOST_TASKS);
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+  // Only this command needs the server's libraries.
+  const [{ serveEnvironment }, { tasksOfWorld }] = await Promise.all([
+    import('../../environments/serve/server.ts'),
+    import('../../environments/serve/tasks.ts'),
+  ]);
+  const tasks = tasksOfWorld(worldNamed('household'), perSplit);
+  const server = await serveEnvironment(tasks, {
+    ...bounds,
+    host: options.host,
+    port,
+    version,
+    pingIntervalMs: PING_INTERVAL_MS,
+    onBug: (error) => note(`ratchet: an answer failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`),
+  });
+  print(`${tasks.description}`, `listening on ${server.url} (at most ${bounds.maxSessions} sessions)`);
+  await new Promise<void>((resolve) => {
+    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => resolve());
+  });
+  await server.close();
+  const { opened, refused, ended } = server.counts();
+  print(
+    `served ${opened} sessions, refused ${refused}; ended: ${Object.entries(ended)
+      .map(([why, n]) => `${n} ${why}`)
+      .join(', ')}`,
+  );
+}
+
+/** A whole number within bounds. Throws BadInput. */
+function within(option: string, text: string, least: number, most: number): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < least || value > most) throw badInput(option, text, `a whole number from ${least} to ${most}`);
+  return value;
+}
