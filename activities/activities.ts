@@ -4,7 +4,7 @@
  */
 import { CancelledFailure, Context } from '@temporalio/activity';
 import type { SigningKey } from '../artifacts/attestation.ts';
-import type { RecordEntry, RecordRef } from '../artifacts/record.ts';
+import type { RecordEntry, RecordRef, Steering } from '../artifacts/record.ts';
 import { appendRecord } from '../artifacts/run-log.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
@@ -54,11 +54,13 @@ export function createStageActivities(deps: StageActivityDeps): Record<string, S
   return Object.fromEntries(deps.names.map((name) => [name, (call: StageCall) => runInSlot(name, call, deps)]));
 }
 
+/** A record to append, with what operators did since the one before. */
+export interface RecordCall extends StageCall<RecordEntry> {
+  steering: Steering[];
+}
+
 /** The activities that need no compute: a few small reads and writes in the store, done in the worker's own process; attestations are signed with `key`. */
-export function createRecordActivities(
-  store: ArtifactStore,
-  key: SigningKey,
-): { appendRecord: (call: StageCall<RecordEntry>) => Promise<RecordRef> } {
+export function createRecordActivities(store: ArtifactStore, key: SigningKey): { appendRecord: (call: RecordCall) => Promise<RecordRef> } {
   return {
     appendRecord: async (call) => {
       const context = Context.current();
@@ -68,7 +70,14 @@ export function createRecordActivities(
       try {
         checkCall('appendRecord', call);
         const record = await appendRecord(store, call.scope, call.input, { signal: context.cancellationSignal });
-        await attestRecord(store, call.scope, record, context.info.attempt, key, context.cancellationSignal);
+        await attestRecord(
+          store,
+          call.scope,
+          record,
+          { attempts: context.info.attempt, steering: call.steering ?? [] },
+          key,
+          context.cancellationSignal,
+        );
         return record;
       } catch (error) {
         throw failed(context, error, told);

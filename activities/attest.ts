@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, hostname, totalmem } from 'node:os';
 import type { SigningKey } from '../artifacts/attestation.ts';
 import { attest, readAttestation } from '../artifacts/run-log.ts';
-import type { RecordRef } from '../artifacts/record.ts';
+import type { Attestation, RecordRef } from '../artifacts/record.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 
 const { version, dependencies } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
@@ -14,12 +14,12 @@ const { version, dependencies } = JSON.parse(readFileSync(new URL('../package.js
   dependencies: Record<string, string>;
 };
 
-/** Attests `record` of the run, closed now by this process; `attempts` is how often its activity was tried. */
+/** Attests `record` of the run, closed now by this process; `attempts` is how often its activity was tried, `steering` what operators did since the record before. */
 export async function attestRecord(
   store: ArtifactStore,
   runId: string,
   record: RecordRef,
-  attempts: number,
+  { attempts, steering }: Pick<Attestation, 'attempts' | 'steering'>,
   key: SigningKey,
   signal: AbortSignal,
 ): Promise<void> {
@@ -40,6 +40,7 @@ export async function attestRecord(
         temporal: dependencies['@temporalio/worker'] ?? '',
       },
       attempts,
+      steering,
       // Since the record before was closed: the time that the work in between took, pauses and outages included.
       durationMs: before === null ? 0 : Math.max(0, at.getTime() - Date.parse(before.at)),
       details: { cores: availableParallelism(), processor: cpus()[0]?.model ?? 'unknown', memoryBytes: totalmem() },

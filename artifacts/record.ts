@@ -60,6 +60,18 @@ export interface Attestation {
   attempts: number;
   /** Since the record before was closed, pauses and outages included. */
   durationMs: number;
+  /** What operators did since the record before. What it changed is in the records. */
+  steering: Steering[];
   /** Whatever else is worth knowing and decides nothing. */
   details?: object;
+}
+
+/** One act of an operator. */
+export interface Steering {
+  /** `pause`, `resume`, `stop`, `amend <field>=<value>, ...`, `approve <policy>` or `reject <policy>`. */
+  what: string;
+  by: string;
+  reason: string | null;
+  /** ISO 8601, UTC. */
+  at: string;
 }

@@ -153,7 +153,8 @@ async function checkChain(
     if (before && keyIndex(key) !== keyIndex(before.key) + 1) return roots.push(...study(findings, key, entry)); // the gap is reported
     const expected = successor(before?.entry);
     const found = `${entry.kind} of iteration ${entry.iteration}`;
-    if (!expected.includes(found)) problems.push({ what: `order of ${what}`, key, expected: expected.join(' or '), found });
+    if (!expected.includes(found) && !(at === 0 && isFork(entry)))
+      problems.push({ what: `order of ${what}`, key, expected: expected.join(' or '), found });
     roots.push(...study(findings, key, entry));
   });
 
@@ -173,11 +174,16 @@ function keyIndex(key: string): number {
   return Number(key.slice(key.lastIndexOf('/') + 1, -'.json'.length));
 }
 
+/** The genesis of a run that forked says what its parent had reached, and its first iteration is the next. */
+function isFork({ kind, body }: RecordEntry): boolean {
+  return kind === 'genesis' && isObject((body as { parent?: unknown }).parent);
+}
+
 /** What may follow: an outcome belongs to the intent just before it, and iterations are counted up by one. */
 function successor(before: RecordEntry | undefined): string[] {
   if (!before) return ['genesis of iteration 0'];
   if (before.kind === 'intent') return [`outcome of iteration ${before.iteration}`];
-  return [`intent of iteration ${before.kind === 'genesis' ? before.iteration : before.iteration + 1}`];
+  return [`intent of iteration ${before.kind === 'genesis' && !isFork(before) ? before.iteration : before.iteration + 1}`];
 }
 
 /** Every stage manifest is what its name and the chain say, and whatever an outcome refers to was given by a stage or by genesis. Returns their number. */
@@ -248,6 +254,7 @@ function checkLineage(chain: Read[], findings: Findings): void {
   let from: Sha256 | null = null;
   for (const { key, entry } of chain) {
     const body = entry.body as Record<string, unknown>;
+    if (isFork(entry) && isModel(body['policy'])) policy = body['policy'].sha256;
     if (entry.kind === 'intent') {
       from = isModel(body['from']) ? body['from'].sha256 : null;
       if (policy !== null && from !== null && from !== policy) {

@@ -13,10 +13,12 @@ import type { Progress } from '../activities/stage.ts';
 import { closeDecoders } from '../activities/stages/models.ts';
 import { stages, type StageName } from '../activities/stages/registry.ts';
 import { appendRecord, createRun } from '../artifacts/run-log.ts';
+import type { RecordEntry } from '../artifacts/record.ts';
 import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
 import { ensureServers } from '../infra/servers.ts';
 import { endpointEnvironment } from '../infra/endpoints.ts';
+import { badInput } from '../core/errors.ts';
 import { numericFingerprint } from '../learning/compute/fingerprint.ts';
 import { loadRecipe } from '../recipes/load.ts';
 import type { Recipe } from '../recipes/schema.ts';
@@ -49,8 +51,9 @@ export async function inlineLoop({
     runStage(name, input, { stages, store, scope, fingerprint: numericFingerprint(), onProgress });
   const calls = {
     ...Object.fromEntries((Object.keys(stages) as StageName[]).map((name) => [name, oneAtATime(call(name))])),
-    appendRecord: (entry) => appendRecord(store, runId, entry),
-  } as LoopCalls;
+    appendRecord: (entry: RecordEntry) => appendRecord(store, runId, entry),
+    approve: () => Promise.reject(badInput('gate.approval', 'person', 'none: a loop in one process has nobody to ask')),
+  } as unknown as LoopCalls;
 
   try {
     let state = await warmStart(recipe, null, calls, tell);

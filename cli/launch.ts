@@ -15,11 +15,12 @@ import { worldNamed } from '../environments/registry.ts';
 import { readModelFolder } from '../learning/model-files.ts';
 import type { LlamaConfig, Model } from '../learning/types.ts';
 import { loadRecipe } from '../recipes/load.ts';
+import type { Amendment } from '../recipes/amend.ts';
 import type { Recipe } from '../recipes/schema.ts';
 import { RECIPE, type LoopInput } from '../workflows/durable-loop.ts';
 import type { improvementLoop } from '../workflows/index.ts';
 import { DEFAULT_FLEET, taskQueue } from '../workflows/task-queues.ts';
-import { loopStateOf } from './records.ts';
+import { loopStateOf, recipeAfter } from './records.ts';
 import { recordsOf } from './runs.ts';
 import { ask, type Session } from './session.ts';
 
@@ -111,7 +112,7 @@ export async function launch(session: Session, { recipe: asked, initial: given }
   const recipe: Recipe = initial ? { ...asked, policy: { ...asked.policy, initial: initial.sha256 } } : asked;
   if (runId !== undefined) {
     const { created } = await createRun(store, runId, recipe);
-    return created ? begin(session, { runId, recipe, initial, state: null }, 'started') : takeUp(session, runId, recipe, initial);
+    return created ? begin(session, fresh(runId, recipe, initial), 'started') : takeUp(session, runId, recipe, initial);
   }
   for (let number = await nextNumber(store, recipe); ; number++) {
     const id = `${idBase(recipe)}${number}`;
@@ -120,7 +121,7 @@ export async function launch(session: Session, { recipe: asked, initial: given }
       if (error instanceof RatchetError && error.type === 'Conflict') return { created: false };
       throw error;
     });
-    if (created.created) return begin(session, { runId: id, recipe, initial, state: null }, 'started');
+    if (created.created) return begin(session, fresh(id, recipe, initial), 'started');
   }
 }
 
@@ -130,7 +131,8 @@ export async function takeUp(session: Session, runId: string, recipe: Recipe, in
   const state = await executionState(client, runId);
   if (state === 'RUNNING' || state === 'PAUSED') return { runId, how: 'attached' };
   const records = await recordsOf(session.store, runId);
-  if (records && (records.iterations.at(-1)?.iteration ?? -1) >= recipe.iterations) return { runId, how: 'finished' };
+  const amended = records ? recipeAfter(records) : { recipe, pending: [] };
+  if (records && (records.iterations.at(-1)?.iteration ?? -1) >= amended.recipe.iterations) return { runId, how: 'finished' };
   const known = initial ?? records?.genesis.initial ?? null;
   if (recipe.policy.initial !== null && known === null)
     throw badInput(
@@ -138,7 +140,14 @@ export async function takeUp(session: Session, runId: string, recipe: Recipe, in
       recipe.policy.initial,
       `run ${runId} has not begun; give the model's directory again with --set policy.initial=<directory>`,
     );
-  return begin(session, { runId, recipe, initial: known, state: records && loopStateOf(records) }, 'resumed');
+  const beginning = {
+    runId,
+    recipe: amended.recipe,
+    recipeSha256: digestJson(recipe),
+    initial: known,
+    state: records && loopStateOf(records),
+  };
+  return begin(session, beginning, 'resumed', amended.pending);
 }
 
 /** Temporal's word for the newest execution of a run; null where it knows none. */
@@ -156,13 +165,27 @@ export function loopQueue(): string {
   return taskQueue('loop', process.env['RATCHET_FLEET'] || DEFAULT_FLEET);
 }
 
-type Beginning = Pick<LoopInput, 'runId' | 'recipe' | 'initial' | 'state'>;
+type Beginning = Pick<LoopInput, 'runId' | 'recipe' | 'recipeSha256' | 'initial' | 'state' | 'fork'>;
 
-async function begin(session: Session, beginning: Beginning, how: 'started' | 'resumed'): Promise<Launched> {
+const fresh = (runId: string, recipe: Recipe, initial: ModelRef | null): Beginning => ({
+  runId,
+  recipe,
+  recipeSha256: digestJson(recipe),
+  initial,
+  state: null,
+});
+
+/** Starts the workflow. Throws what Temporal answers, in our terms. */
+export async function begin(
+  session: Session,
+  beginning: Beginning,
+  how: 'started' | 'resumed',
+  amendments: Amendment[] = [],
+): Promise<Launched> {
   const client = await session.temporal();
   const { runId, recipe } = beginning;
   const { name, method, scale, seed } = recipe;
-  const input: LoopInput = { ...beginning, recipeSha256: digestJson(recipe), control: { paused: false, stopping: false } };
+  const input: LoopInput = { ...beginning, control: { paused: false, stopping: false, amendments } };
   try {
     await ask(client, () =>
       client.workflow.start<typeof improvementLoop>('improvementLoop', {
@@ -186,6 +209,11 @@ async function begin(session: Session, beginning: Beginning, how: 'started' | 'r
 
 function idBase({ name, scale, seed }: Recipe): string {
   return `${name}-${scale}-s${seed}-`;
+}
+
+/** The id that a run of this recipe gets when nobody names one. */
+export async function freeRunId(store: ArtifactStore, recipe: Recipe): Promise<string> {
+  return `${idBase(recipe)}${await nextNumber(store, recipe)}`;
 }
 
 async function nextNumber(store: ArtifactStore, recipe: Recipe): Promise<number> {

@@ -10,15 +10,18 @@ import type { PairTruth } from '../agents/pair-truth.ts';
 import type { SupervisedReport } from '../agents/updates/supervised.ts';
 import type { RecordEntry, RecordRef } from '../artifacts/record.ts';
 import type { ArtifactRef, ModelRef } from '../core/nouns.ts';
+import { amendRecipe, type Amendment } from '../recipes/amend.ts';
 import type { Recipe } from '../recipes/schema.ts';
 import type { LabelReport } from '../rewards/labels.ts';
 import type { RewardModelReport } from '../rewards/reward-model.ts';
 import type { LoopState } from '../workflows/improvement-loop.ts';
 
-export interface GenesisBody {
+export interface GenesisBody extends Partial<Pick<LoopState, 'policy' | 'demonstrations' | 'reports' | 'iteration'>> {
   recipe: Recipe;
   initial: ModelRef | null;
   panels: Panels;
+  /** Only of a run that forked: the parent's record that it goes on from. The other optional fields are what the parent had reached there. */
+  parent?: RecordRef;
 }
 
 /** Of iteration 0. */
@@ -41,6 +44,8 @@ export interface Decision {
   score: number;
   incumbentScore: number;
   minGain: number;
+  /** Only where a person was asked. */
+  verdict?: 'approved' | 'rejected';
 }
 
 /** Of iterations from 1 on. */
@@ -92,10 +97,45 @@ export function joinRecords(entries: { entry: RecordEntry; ref: RecordRef }[]): 
 }
 
 /** The state after the last closed iteration, as the loop itself would hold it: what a run goes on from when Temporal has forgotten it. */
-export function loopStateOf({ genesis, iterations }: RunRecords): LoopState | null {
+export function loopStateOf(records: RunRecords): LoopState | null {
+  return stateAfter(records, records.iterations.at(-1)?.iteration ?? null);
+}
+
+/** The state after a closed iteration; null: after the genesis of a run that forked. Null where there is no such state. */
+export function stateAfter({ genesis, iterations, entries }: RunRecords, iteration: number | null): LoopState | null {
+  const { panels, parent, policy, demonstrations, reports } = genesis;
   const first = iterations[0]?.body;
-  const last = iterations.at(-1);
-  if (!first || isIterationBody(first) || !last) return null;
-  const { policy, reports } = last.body;
-  return { iteration: last.iteration, head: last.head, panels: genesis.panels, demonstrations: first.demonstrations.set, policy, reports };
+  const made = first && !isIterationBody(first) ? first.demonstrations.set : demonstrations;
+  const closed = iterations.find((each) => each.iteration === iteration);
+  if (closed && made)
+    return {
+      iteration: closed.iteration,
+      head: closed.head,
+      panels,
+      demonstrations: made,
+      policy: closed.body.policy,
+      reports: closed.body.reports,
+    };
+  const opening = entries[0];
+  if (!parent || !policy || !made || !reports || !opening || (iteration !== null && iteration !== opening.entry.iteration)) return null;
+  return { iteration: opening.entry.iteration, head: opening.ref, panels, demonstrations: made, policy, reports };
+}
+
+/**
+ * The recipe after the last closed iteration (or after `iteration`): that of the genesis with what operators amended since. `pending` was amended for
+ * the iteration under way.
+ */
+export function recipeAfter(
+  records: RunRecords,
+  iteration: number = records.iterations.at(-1)?.iteration ?? -1,
+): { recipe: Recipe; pending: Amendment[] } {
+  let { recipe } = records.genesis;
+  let pending: Amendment[] = [];
+  for (const { entry } of records.entries) {
+    if (entry.kind !== 'intent') continue;
+    const { amendments = [] } = entry.body as { amendments?: Amendment[] };
+    if (entry.iteration <= iteration) recipe = amendRecipe(recipe, amendments);
+    else if (entry.iteration === iteration + 1) pending = amendments;
+  }
+  return { recipe, pending };
 }

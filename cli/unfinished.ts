@@ -5,6 +5,7 @@ import { digestJson } from '../core/digest.ts';
 import { RatchetError } from '../core/errors.ts';
 import type { Recipe } from '../recipes/schema.ts';
 import { executionState, loopQueue, type Prepared } from './launch.ts';
+import { recipeAfter } from './records.ts';
 import { recipeOf, recordsOf } from './runs.ts';
 import { ask, type Session } from './session.ts';
 
@@ -41,8 +42,10 @@ async function forgotten({ store, temporal }: Session, like: Prepared | null): P
   for (const runId of (await listRuns(store)).toReversed()) {
     const run = await ofStore(store, runId, like);
     if (!run) continue;
-    const done = (await recordsOf(store, runId))?.iterations.at(-1)?.iteration ?? -1;
-    if (done < run.recipe.iterations && (await executionState(client, runId)) === null) return run;
+    const records = await recordsOf(store, runId);
+    const done = records?.iterations.at(-1)?.iteration ?? -1;
+    const { iterations } = records ? recipeAfter(records).recipe : run.recipe;
+    if (done < iterations && (await executionState(client, runId)) === null) return run;
   }
   return null;
 }

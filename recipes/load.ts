@@ -8,6 +8,7 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 import { badInput, RatchetError } from '../core/errors.ts';
 import { nearest } from '../core/nearest.ts';
+import type { Amendment } from './amend.ts';
 import { recipeSchema, SCALES, type Recipe, type Scale } from './schema.ts';
 
 type Fields = Record<string, unknown>;
@@ -89,17 +90,23 @@ function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function applyOverride(fields: Fields, override: string): void {
+/** `path.to.field=value` with a YAML value. Throws BadInput. */
+export function parseOverride(override: string): Amendment {
   const at = override.indexOf('=');
   if (at < 1) throw badInput('--set', override, 'write path.to.field=value, for example collect.tasks=100');
-  const path = override.slice(0, at).split('.');
-  const last = path.pop() as string;
+  return { path: override.slice(0, at), value: parse(override.slice(at + 1)) as unknown };
+}
+
+function applyOverride(fields: Fields, override: string): void {
+  const { path, value } = parseOverride(override);
+  const keys = path.split('.');
+  const last = keys.pop() as string;
   let target = fields;
-  for (const key of path) {
+  for (const key of keys) {
     if (!isFields(target[key])) target[key] = {};
     target = target[key] as Fields;
   }
-  target[last] = parse(override.slice(at + 1));
+  target[last] = value;
 }
 
 /** One fault in words: the field, the value, what would be valid; an unknown key with the nearest valid one. */

@@ -100,7 +100,12 @@ export const recipeSchema = z
       z.strictObject({ kind: z.enum(['rejection-sft', 'more-demonstrations']), ...supervised, keepEvery: count(1_000_000) }),
     ]),
     /** Promote the candidate with the best validation success if it beats the policy at hand by at least `minGain`. */
-    gate: z.strictObject({ minGain: z.number().min(-1).max(1), strategies: z.array(strategy).min(1) }),
+    gate: z.strictObject({
+      minGain: z.number().min(-1).max(1),
+      strategies: z.array(strategy).min(1),
+      /** `person`: what validation would promote also waits for `ratchet approve` or `reject`. */
+      approval: z.enum(['none', 'person']).default('none'),
+    }),
     pairTruth: z.strictObject({ pairs: z.int().min(0).max(512), continuations: count(1000) }),
     /** How the promoted policy is measured; the reports decide nothing. */
     report: z.strictObject({ strategies: z.array(strategy).min(1), panels: z.array(z.enum(['seen', 'unseen'])).min(1) }),

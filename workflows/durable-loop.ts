@@ -15,11 +15,12 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/common';
-import type { RecordEntry, RecordRef } from '../artifacts/record.ts';
+import type { RecordEntry, RecordRef, Steering } from '../artifacts/record.ts';
 import type { ModelRef } from '../core/nouns.ts';
 import type { Recipe } from '../recipes/schema.ts';
-import { iterate, warmStart, type LoopCalls, type LoopState, type Phase } from './improvement-loop.ts';
-import { stageCalls } from './stage-proxies.ts';
+import { amendRecipe, type Amendment } from '../recipes/amend.ts';
+import { fork, iterate, warmStart, type ApprovalQuestion, type LoopCalls, type LoopState, type Phase } from './improvement-loop.ts';
+import { stageCalls, type DurableCalls } from './stage-proxies.ts';
 
 export interface LoopInput {
   runId: string;
@@ -30,7 +31,11 @@ export interface LoopInput {
   initial: ModelRef | null;
   /** Null at the start; carried across continue-as-new. */
   state: LoopState | null;
+  /** `state` is where another run was: this one forks from there, and its chain has yet to begin. */
+  fork?: boolean;
   control: Control;
+  /** What operators did since the last record, for its attestation. */
+  steering?: Steering[];
 }
 
 /** What operators have asked for. */
@@ -38,6 +43,14 @@ export interface Control {
   paused: boolean;
   /** End after the iteration at hand. */
   stopping: boolean;
+  /** Changes to the recipe from the next iteration on. */
+  amendments: Amendment[];
+}
+
+/** Who steers, and why. */
+export interface Operator {
+  by: string;
+  reason: string | null;
 }
 
 export interface LoopStatus {
@@ -50,6 +63,8 @@ export interface LoopStatus {
   iteration: number;
   iterations: number;
   control: Control;
+  /** What a person is asked; `approve` or `reject` answers it. */
+  question: ApprovalQuestion | null;
   state: LoopState | null;
 }
 
@@ -60,9 +75,12 @@ export interface LoopResult {
 }
 
 export const statusQuery = defineQuery<LoopStatus>('status');
-export const pauseUpdate = defineUpdate<Control>('pause');
-export const resumeUpdate = defineUpdate<Control>('resume');
-export const stopUpdate = defineUpdate<Control>('stop');
+export const pauseUpdate = defineUpdate<Control, [Operator]>('pause');
+export const resumeUpdate = defineUpdate<Control, [Operator]>('resume');
+export const stopUpdate = defineUpdate<Control, [Operator]>('stop');
+export const amendUpdate = defineUpdate<Control, [Operator, Amendment[]]>('amend');
+export const approveUpdate = defineUpdate<Control, [Operator]>('approve');
+export const rejectUpdate = defineUpdate<Control, [Operator]>('reject');
 
 export const PHASE = defineSearchAttributeKey('RatchetPhase', SearchAttributeType.KEYWORD);
 export const ITERATION = defineSearchAttributeKey('RatchetIteration', SearchAttributeType.INT);
@@ -70,10 +88,16 @@ export const RECIPE = defineSearchAttributeKey('RatchetRecipe', SearchAttributeT
 export const BEST_SUCCESS = defineSearchAttributeKey('RatchetBestSuccess', SearchAttributeType.DOUBLE);
 
 export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
-  const { runId, recipe, recipeSha256, initial } = input;
+  const { runId, recipeSha256, initial } = input;
   const control: Control = { ...input.control };
+  const steering = [...(input.steering ?? [])];
+  const { amendments } = control;
+  control.amendments = [];
+  const recipe = amendRecipe(input.recipe, amendments);
   let state = input.state;
   let phase: Phase = state ? 'collect' : 'warm start';
+  let question: ApprovalQuestion | null = null;
+  let approved: boolean | null = null;
   const current = () => Math.min(recipe.iterations, state === null ? 0 : state.iteration + 1);
 
   setHandler(statusQuery, () => ({
@@ -85,6 +109,7 @@ export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
     iteration: current(),
     iterations: recipe.iterations,
     control,
+    question,
     state,
   }));
   const tell = (next: Phase) => {
@@ -95,38 +120,79 @@ export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
     ]);
     setCurrentDetails(`iteration ${current()} of ${recipe.iterations}: ${next}${control.paused ? ' (paused)' : ''}`);
   };
-  const steer = (change: Partial<Control>): Control => {
+  /** Does what an operator asked, and remembers who asked for the next attestation. */
+  const steer = (what: string, { by, reason }: Operator, change: Partial<Control>): Control => {
+    steering.push({ what, by, reason, at: new Date().toISOString() });
     Object.assign(control, change);
     tell(phase);
     return { ...control };
   };
-  setHandler(pauseUpdate, () => steer({ paused: true }), {
-    validator: () => refuseIf(control.paused, 'pause: the run is paused already'),
+  const answer = (verdict: boolean, operator: Operator): Control => {
+    approved = verdict;
+    return steer(`${verdict ? 'approve' : 'reject'} ${question?.policy ?? ''}`, operator, {});
+  };
+  const refuseUnlessAsked = (_operator: Operator) => refuseIf(question === null || approved !== null, 'the run asks for no approval now');
+  setHandler(pauseUpdate, (operator) => steer('pause', operator, { paused: true }), {
+    validator: (_operator: Operator) => refuseIf(control.paused, 'pause: the run is paused already'),
   });
-  setHandler(resumeUpdate, () => steer({ paused: false }), {
-    validator: () => refuseIf(!control.paused, 'resume: the run is not paused'),
+  setHandler(resumeUpdate, (operator) => steer('resume', operator, { paused: false }), {
+    validator: (_operator: Operator) => refuseIf(!control.paused, 'resume: the run is not paused'),
   });
-  setHandler(stopUpdate, () => steer({ stopping: true, paused: false }), {
-    validator: () => refuseIf(control.stopping, 'stop: the run is stopping already'),
+  setHandler(stopUpdate, (operator) => steer('stop', operator, { stopping: true, paused: false }), {
+    validator: (_operator: Operator) => refuseIf(control.stopping, 'stop: the run is stopping already'),
   });
+  setHandler(
+    amendUpdate,
+    (operator, changes) => {
+      const what = changes.map(({ path, value }) => `${path}=${JSON.stringify(value)}`).join(', ');
+      return steer(`amend ${what}`, operator, { amendments: [...control.amendments, ...changes] });
+    },
+    {
+      validator: (_operator, changes) => {
+        refuseIf(control.stopping, 'amend: the run stops after the iteration at hand');
+        const { iterations } = checkedAmendment(recipe, [...control.amendments, ...changes]);
+        refuseIf(iterations < current(), `amend: iterations: ${iterations} is not valid; iteration ${current()} is under way`);
+        refuseIf(
+          current() >= iterations,
+          `amend: iteration ${current()} under way is the last; raise iterations to change what comes after it`,
+        );
+      },
+    },
+  );
+  setHandler(approveUpdate, (operator) => answer(true, operator), { validator: refuseUnlessAsked });
+  setHandler(rejectUpdate, (operator) => answer(false, operator), { validator: refuseUnlessAsked });
 
-  const calls = gated(stageCalls(runId), control);
+  const calls: LoopCalls = {
+    ...gated(
+      stageCalls(runId, () => steering.splice(0)),
+      control,
+    ),
+    async approve(asked) {
+      question = asked;
+      await condition(() => approved !== null);
+      question = null;
+      return approved === true;
+    },
+  };
 
   if (state === null) {
     state = await warmStart(recipe, initial, calls, tell);
+  } else if (input.fork) {
+    state = await fork(recipe, initial, state, calls);
   } else if (!done(state, recipe, control)) {
-    state = await iterate(recipe, state, calls, tell);
+    state = await iterate(recipe, state, calls, tell, amendments);
   }
   upsertSearchAttributes([{ key: BEST_SUCCESS, value: bestSuccess(state) }]);
 
   await condition(allHandlersFinished);
-  if (!done(state, recipe, control)) {
+  if (!done(state, amendRecipe(recipe, control.amendments), control)) {
     // One iteration per run keeps every history small, and lets new code take over at the boundary.
     const next = makeContinueAsNewFunc<typeof improvementLoop>({
       workflowType: workflowInfo().workflowType,
       initialVersioningBehavior: 'AUTO_UPGRADE',
     });
-    await next({ ...input, state, control });
+    const { fork: _, ...rest } = input;
+    await next({ ...rest, recipe, state, control, steering });
   }
   tell('finished');
   return { iterations: state.iteration, stopped: state.iteration < recipe.iterations, head: state.head };
@@ -141,7 +207,7 @@ function bestSuccess(state: LoopState): number {
 }
 
 /** Holds back the next stage call while the run is paused; stages in flight finish. */
-function gated(calls: LoopCalls, control: Control): LoopCalls {
+function gated(calls: DurableCalls, control: Control): DurableCalls {
   const hold = <Input, Output>(call: (input: Input) => Promise<Output>) => {
     return async (input: Input): Promise<Output> => {
       while (control.paused) await condition(() => !control.paused);
@@ -150,7 +216,16 @@ function gated(calls: LoopCalls, control: Control): LoopCalls {
   };
   return Object.fromEntries(
     Object.entries(calls).map(([name, call]) => [name, hold(call as (input: RecordEntry) => Promise<RecordRef>)]),
-  ) as unknown as LoopCalls;
+  ) as unknown as DurableCalls;
+}
+
+/** In a validator: a typed refusal instead of a failure of the workflow. */
+function checkedAmendment(recipe: Recipe, amendments: readonly Amendment[]): Recipe {
+  try {
+    return amendRecipe(recipe, amendments);
+  } catch (error) {
+    throw ApplicationFailure.create({ type: 'BadInput', message: (error as Error).message, nonRetryable: true });
+  }
 }
 
 function refuseIf(refused: boolean, message: string): void {

@@ -11,6 +11,7 @@ import type { Actor, Gathered } from '../activities/stages/rollouts.ts';
 import type { RecordEntry, RecordRef } from '../artifacts/record.ts';
 import type { ArtifactRef, ModelRef } from '../core/nouns.ts';
 import type { RandomKey } from '../core/random.ts';
+import type { Amendment } from '../recipes/amend.ts';
 import type { Recipe } from '../recipes/schema.ts';
 
 /** The stages, each called with its input alone; whoever runs the loop says how. */
@@ -19,11 +20,32 @@ export type StageCalls = { [Name in keyof Stages]: (input: Parameters<Stages[Nam
 export interface LoopCalls extends StageCalls {
   /** Appends to the run's chain of records. */
   appendRecord(entry: RecordEntry): Promise<RecordRef>;
+  /** Asks a person whether what validation would promote is promoted. Only called where the recipe says so (`gate.approval`). */
+  approve(question: ApprovalQuestion): Promise<boolean>;
+}
+
+export interface ApprovalQuestion {
+  iteration: number;
+  /** Digest of the candidate. */
+  policy: string;
+  /** Validation success of the candidate and of the policy at hand, in [0, 1]. */
+  score: number;
+  incumbentScore: number;
 }
 
 /** What the loop is doing, for people to see. */
 export type Phase =
-  'warm start' | 'collect' | 'label' | 'fit reward model' | 'update policy' | 'check pairs' | 'validate' | 'report' | 'record' | 'finished';
+  | 'warm start'
+  | 'collect'
+  | 'label'
+  | 'fit reward model'
+  | 'update policy'
+  | 'check pairs'
+  | 'validate'
+  | 'approval'
+  | 'report'
+  | 'record'
+  | 'finished';
 export type Tell = (phase: Phase) => void;
 
 /** All that one iteration hands to the next: references and scalars, far below any payload limit. */
@@ -104,8 +126,33 @@ export async function warmStart(recipe: Recipe, initial: ModelRef | null, loopCa
   return { iteration: 0, head, panels, demonstrations: demonstrations.set, policy: trained.policy, reports };
 }
 
-/** One turn of the loop: pi_{i-1} -> rollouts -> labels -> Q_i -> pi_i, promoted only if validation says so. */
-export async function iterate(recipe: Recipe, state: LoopState, loopCalls: LoopCalls, tell: Tell): Promise<LoopState> {
+/**
+ * Iteration 0 of a run that forks from another: its genesis names the record of the parent that it goes on from, and holds what the parent had
+ * reached there. Nothing is computed.
+ */
+export async function fork(recipe: Recipe, initial: ModelRef | null, parent: LoopState, calls: LoopCalls): Promise<LoopState> {
+  const { head, ...reached } = parent;
+  const genesis = await calls.appendRecord({
+    index: 0,
+    kind: 'genesis',
+    iteration: reached.iteration,
+    previous: null,
+    body: { recipe, initial, parent: head, ...reached },
+  });
+  return { ...parent, head: genesis };
+}
+
+/**
+ * One turn of the loop: pi_{i-1} -> rollouts -> labels -> Q_i -> pi_i, promoted only if validation says so. `amendments` are what operators changed in
+ * the recipe since the iteration before; `recipe` holds them already.
+ */
+export async function iterate(
+  recipe: Recipe,
+  state: LoopState,
+  loopCalls: LoopCalls,
+  tell: Tell,
+  amendments: readonly Amendment[] = [],
+): Promise<LoopState> {
   const calls = windowed(loopCalls);
   const iteration = state.iteration + 1;
   const { seed, collect, label, work } = recipe;
@@ -118,7 +165,15 @@ export async function iterate(recipe: Recipe, state: LoopState, loopCalls: LoopC
     kind: 'intent',
     iteration,
     previous: state.head.sha256,
-    body: { from: policy, collect, label, rewardModel: recipe.rewardModel, update: recipe.update, seed },
+    body: {
+      from: policy,
+      collect,
+      label,
+      rewardModel: recipe.rewardModel,
+      update: recipe.update,
+      seed,
+      ...(amendments.length > 0 && { amendments }),
+    },
   });
 
   tell('collect');
@@ -161,13 +216,18 @@ export async function iterate(recipe: Recipe, state: LoopState, loopCalls: LoopC
     (a, b) => (a && a.validation.score >= b.validation.score ? a : b),
     null,
   );
-  const promoted = best !== null && best.validation.score - incumbent.score >= recipe.gate.minGain ? best : null;
+  const better = best !== null && best.validation.score - incumbent.score >= recipe.gate.minGain ? best : null;
+  const scores = { score: best?.validation.score ?? incumbent.score, incumbentScore: incumbent.score };
+  const asked = better !== null && recipe.gate.approval === 'person';
+  if (asked) tell('approval');
+  const approved = asked ? await calls.approve({ iteration, policy: better.policy.sha256, ...scores }) : true;
+  const promoted = approved ? better : null;
   const decision = {
     promoted: promoted !== null,
     step: promoted?.step ?? 0,
-    score: best?.validation.score ?? incumbent.score,
-    incumbentScore: incumbent.score,
+    ...scores,
     minGain: recipe.gate.minGain,
+    ...(asked && { verdict: approved ? 'approved' : 'rejected' }),
   };
   const next = promoted?.policy ?? policy;
 

@@ -4,9 +4,11 @@
  */
 import { ActivityCancellationType, proxyActivities, workflowInfo } from '@temporalio/workflow';
 import type { ActivityOptions } from '@temporalio/workflow';
+import type { RecordCall } from '../activities/activities.ts';
 import type { StageCall } from '../activities/stage-runner.ts';
 import type { Queue } from '../activities/stage.ts';
 import type { Stages } from '../activities/stages/registry.ts';
+import type { RecordEntry, RecordRef, Steering } from '../artifacts/record.ts';
 import { NON_RETRYABLE_ERRORS } from '../core/errors.ts';
 import type { LoopCalls } from './improvement-loop.ts';
 import { siblingQueue } from './task-queues.ts';
@@ -69,15 +71,26 @@ export function proxyQueue<Activities extends object = UntypedActivities>(queue:
   return proxyActivities<Activities>({ ...stageOptions(queue, heartbeatTimeoutMs), taskQueue: siblingQueue(own, queue) });
 }
 
-/** Every call that the loop makes, for the run `scope`. To be called inside a workflow. */
-export function stageCalls(scope: string, heartbeatTimeoutMs?: number): LoopCalls {
+/** The calls that are activities: all but those that ask a person. */
+export type DurableCalls = Omit<LoopCalls, 'approve'>;
+
+/**
+ * Every stage call and record of the run `scope`. `steering` hands over what operators did since the last record, for the attestation of the next. To be
+ * called inside a workflow.
+ */
+export function stageCalls(scope: string, steering: () => Steering[], heartbeatTimeoutMs?: number): DurableCalls {
   const activities = {
     loop: proxyQueue('loop', heartbeatTimeoutMs),
     cpu: proxyQueue('cpu', heartbeatTimeoutMs),
     gpu: proxyQueue('gpu', heartbeatTimeoutMs),
   };
-  const queues: Record<keyof LoopCalls, Queue> = { ...STAGE_QUEUES, appendRecord: 'loop' };
-  return Object.fromEntries(
-    Object.entries(queues).map(([name, queue]) => [name, (input: unknown) => activities[queue][name]!({ scope, input })]),
-  ) as unknown as LoopCalls;
+  const stages = Object.entries(STAGE_QUEUES).map(([name, queue]) => [
+    name,
+    (input: unknown) => activities[queue][name]!({ scope, input }),
+  ]);
+  const { appendRecord } = proxyQueue<{ appendRecord: (call: RecordCall) => Promise<RecordRef> }>('loop', heartbeatTimeoutMs);
+  return {
+    ...Object.fromEntries(stages),
+    appendRecord: (input: RecordEntry) => appendRecord!({ scope, input, steering: steering() }),
+  } as unknown as DurableCalls;
 }

@@ -6,6 +6,7 @@ import { downCommand } from './down.ts';
 import { envCommand } from './env.ts';
 import { episodesCommand } from './episodes.ts';
 import { exportCommand } from './export.ts';
+import { forkCommand } from './fork.ts';
 import { historyCommand } from './history.ts';
 import { keysCommand } from './keys.ts';
 import { lsCommand } from './ls.ts';
@@ -36,6 +37,7 @@ export function allCommands(): Command[] {
     statusCommand(),
     watchCommand(),
     ...steeringCommands(),
+    forkCommand(),
     historyCommand(),
     showCommand(),
     episodesCommand(),

@@ -72,7 +72,7 @@ export type Close =
 export class ActivityLog {
   /** What the execution was started with; null until its first event came. */
   input: LoopInput | null = null;
-  control: Control = { paused: false, stopping: false };
+  control: Control = { paused: false, stopping: false, amendments: [] };
   phase: Phase | null = null;
   iteration: number | null = null;
   close: Close | null = null;
@@ -170,7 +170,7 @@ export class ActivityLog {
   #steer(update: string): void {
     if (update === 'pause') this.control = { ...this.control, paused: true };
     if (update === 'resume') this.control = { ...this.control, paused: false };
-    if (update === 'stop') this.control = { paused: false, stopping: true };
+    if (update === 'stop') this.control = { ...this.control, paused: false, stopping: true };
   }
 
   #tell(attributes: Record<string, unknown>): void {

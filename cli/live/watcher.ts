@@ -136,6 +136,10 @@ export class RunWatcher {
 
   #waiting(nowMs: number): string[] {
     const paused = this.#log.control.paused ? [`paused by request; go on with \`npx ratchet resume ${this.#runId}\``] : [];
+    if (this.#log.phase === 'approval')
+      paused.push(
+        `asks for approval of the better policy: \`npx ratchet approve ${this.#runId}\` or \`npx ratchet reject ${this.#runId}\``,
+      );
     const situation = { nowMs, pending: this.#pending, unserved: this.#unserved, servers: this.#servers, hosted: this.#hosted };
     const reasons = waitingFor(situation);
     // Where a server of ours is known to be away, that it does not answer is no news.

@@ -116,7 +116,7 @@ export async function writeSampleRun(store: ArtifactStore, runId: string, change
     await attest(
       store,
       runId,
-      { record: head, at: '2026-01-01T00:00:00Z', host: 'test', pid: 1, versions, attempts: 1, durationMs: 5 },
+      { record: head, at: '2026-01-01T00:00:00Z', host: 'test', pid: 1, versions, attempts: 1, durationMs: 5, steering: [] },
       key,
     );
     return head;

@@ -76,9 +76,9 @@ describe('the history of an execution', () => {
     const log = collecting();
     const update = (name: string) => event({ workflowExecutionUpdateAcceptedEventAttributes: { acceptedRequest: { input: { name } } } });
     log.apply(update('pause'));
-    assert.deepEqual(log.control, { paused: true, stopping: false });
+    assert.deepEqual(log.control, { paused: true, stopping: false, amendments: [] });
     log.apply(update('stop'));
-    assert.deepEqual(log.control, { paused: false, stopping: true });
+    assert.deepEqual(log.control, { paused: false, stopping: true, amendments: [] });
   });
 
   test('how it ended, with the failure that Ratchet knows by type', () => {
@@ -154,7 +154,7 @@ describe('the display', () => {
     outcome: null,
     phase: 'collect',
     iteration: 1,
-    control: { paused: false, stopping: false },
+    control: { paused: false, stopping: false, amendments: [] },
     work: [work],
     leftMs: 38_000,
     elapsedMs: 252_000,

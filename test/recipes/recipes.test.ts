@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RatchetError } from '../../core/errors.ts';
 import { digestJson } from '../../core/digest.ts';
+import { amendRecipe } from '../../recipes/amend.ts';
 import { listRecipes, loadRecipe, resolveRecipe } from '../../recipes/load.ts';
 
 const load = (overrides: string[], scale = 'tiny') => loadRecipe('agentprm-household', { scale, overrides });
@@ -82,4 +83,20 @@ test('a scale lays its budgets over the recipe, overrides go on top, and the see
   assert.equal(recipe.collect.repeats, 2);
   assert.equal(recipe.policy.width, 32);
   assert.deepEqual(recipe.gate.strategies, [{ kind: 'greedy' }]);
+});
+
+test('an amendment changes budgets and hyper-parameters, and nothing that the history rests on', () => {
+  const recipe = loadRecipe('agentprm-household', { scale: 'micro' });
+  const amended = amendRecipe(recipe, [
+    { path: 'collect.tasks', value: 6 },
+    { path: 'update.learningRate', value: 1e-5 },
+  ]);
+  assert.deepEqual(amended, { ...recipe, collect: { ...recipe.collect, tasks: 6 }, update: { ...recipe.update, learningRate: 1e-5 } });
+  for (const path of ['seed', 'environment.name', 'panels.unseen', 'warmStart.steps', 'scale'])
+    assert.throws(() => amendRecipe(recipe, [{ path, value: 1 }]), { type: 'BadInput', message: /belongs to the run for good/ }, path);
+  assert.throws(() => amendRecipe(recipe, [{ path: 'collect.tasks', value: -1 }]), { type: 'BadInput', message: /collect\.tasks/ });
+  assert.throws(() => amendRecipe(recipe, [{ path: 'collect.tusks', value: 1 }]), { type: 'BadInput', message: /tusks/ });
+  // The whole recipe must still hold together: the training panel is fixed, so there are only so many games to collect.
+  assert.throws(() => amendRecipe(recipe, [{ path: 'iterations', value: 900 }]), { type: 'BadInput', message: /panels\.train/ });
+  assert.deepEqual(recipe, loadRecipe('agentprm-household', { scale: 'micro' }), 'the recipe itself is not changed');
 });

@@ -1,0 +1,49 @@
+/** `ratchet fork <run> --at-iteration k`: a new run that goes on from a closed iteration of another, with another recipe if wanted. Nothing is recomputed. */
+import { Command } from 'commander';
+import { createRun } from '../../artifacts/run-log.ts';
+import { digestJson } from '../../core/digest.ts';
+import { badInput, RatchetError } from '../../core/errors.ts';
+import { amendRecipe } from '../../recipes/amend.ts';
+import { parseOverride } from '../../recipes/load.ts';
+import { begin, freeRunId, probe } from '../launch.ts';
+import { idOption, setOption, wholeNumber } from '../options.ts';
+import { print, printJson } from '../output.ts';
+import { recipeAfter, stateAfter } from '../records.ts';
+import { requireRecords } from '../runs.ts';
+import { withSession } from '../session.ts';
+
+export function forkCommand(): Command {
+  return new Command('fork')
+    .description('a new run that goes on from a closed iteration of another')
+    .argument('<run>', 'run id of the parent, see `ratchet ls`')
+    .requiredOption('--at-iteration <k>', 'the closed iteration to go on from; 0 is the warm start')
+    .addOption(setOption())
+    .addOption(idOption())
+    .option('--json', 'the new run, as JSON')
+    .action(async (parentId: string, options: { atIteration: string; set: string[]; id?: string; json?: boolean }) => {
+      const iteration = wholeNumber('--at-iteration', options.atIteration) as number;
+      const forked = await withSession({ borrow: false }, async (session) => {
+        const { store } = session;
+        const records = await requireRecords(store, parentId);
+        const state = stateAfter(records, iteration);
+        const closed = records.iterations.map((each) => each.iteration);
+        if (!state)
+          throw badInput('--at-iteration', iteration, `a closed iteration of ${parentId}: ${closed.join(', ') || 'there is none yet'}`);
+        const recipe = amendRecipe(recipeAfter(records, iteration).recipe, options.set.map(parseOverride));
+        if (recipe.iterations <= iteration)
+          throw badInput(
+            'iterations',
+            recipe.iterations,
+            `more than ${iteration}, or the fork has nothing to do; --set iterations=${iteration + 1}`,
+          );
+        await probe(session);
+        const runId = options.id ?? (await freeRunId(store, recipe));
+        const { created } = await createRun(store, runId, recipe);
+        if (!created) throw new RatchetError('Conflict', `run id: ${JSON.stringify(runId)} exists; a fork needs a new one`);
+        const { initial } = records.genesis;
+        return begin(session, { runId, recipe, recipeSha256: digestJson(recipe), initial, state, fork: true }, 'started');
+      });
+      if (options.json) printJson({ run: forked.runId, parent: parentId, atIteration: iteration });
+      else print(`run ${forked.runId} goes on from iteration ${iteration} of ${parentId}`, `npx ratchet watch ${forked.runId}`);
+    });
+}
