@@ -8,6 +8,7 @@ import type { Environment } from '../../environments/environment.ts';
 import { worldNamed } from '../../environments/registry.ts';
 import { plural } from '../format.ts';
 import { print } from '../output.ts';
+import { playJsonl } from '../play-jsonl.ts';
 
 /** Every family is among so many games in a row. */
 const FIRST_GAMES = 24;
@@ -22,7 +23,9 @@ export function playCommand(): Command {
     .option('--task <id>', 'a task id, as `ratchet episodes` shows it')
     .option('--role <role>', `where the game comes from: ${ROLES.join(', ')}`, 'unseen')
     .option('--number <n>', 'which game of the role and family, from 0', '0')
-    .action(async (options: { family?: string; task?: string; role: string; number: string }) => {
+    .option('--jsonl', 'for programs: one JSON object a line in and out, any game file')
+    .action(async (options: { family?: string; task?: string; role: string; number: string; jsonl?: boolean }) => {
+      if (options.jsonl) return playJsonl();
       const world = worldNamed('household');
       await play(world.open(options.task ?? chooseTask(options)), world.turnCap);
     });
