@@ -16,6 +16,8 @@ export const AMENDABLE = ['iterations', 'collect', 'label', 'rewardModel', 'upda
 
 /** The recipe with the amendments laid over it, validated whole. Throws BadInput naming the field, the value and what would be valid. */
 export function amendRecipe(recipe: Recipe, amendments: readonly Amendment[]): Recipe {
+  // A recipe of an earlier version is not held against today's schema unless somebody changes it.
+  if (amendments.length === 0) return recipe;
   const fields = JSON.parse(JSON.stringify(recipe)) as Record<string, unknown>;
   for (const { path, value } of amendments) {
     const keys = path.split('.');

@@ -13,6 +13,7 @@ import { lsCommand } from './ls.ts';
 import { playCommand } from './play.ts';
 import { recipesCommand } from './recipes.ts';
 import { replayCommand } from './replay.ts';
+import { reportCommand } from './report.ts';
 import { runCommand } from './run.ts';
 import { showCommand } from './show.ts';
 import { startCommand } from './start.ts';
@@ -43,6 +44,7 @@ export function allCommands(): Command[] {
     episodesCommand(),
     compareCommand(),
     verifyCommand(),
+    reportCommand(),
     replayCommand(),
     exportCommand(),
     keysCommand(),

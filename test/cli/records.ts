@@ -4,17 +4,14 @@ import type { RecordEntry } from '../../artifacts/record.ts';
 import { digestJson } from '../../core/digest.ts';
 import type { ArtifactRef, Estimate, ModelRef } from '../../core/nouns.ts';
 import { joinRecords, type RunRecords } from '../../cli/records.ts';
+import { loadRecipe } from '../../recipes/load.ts';
 import type { Recipe } from '../../recipes/schema.ts';
 
-/** The fields that are shown. */
-export const recipe = {
-  name: 'agentprm-household',
+/** The shipped recipe, measured on one panel only. */
+export const recipe: Recipe = {
+  ...loadRecipe('agentprm-household', { scale: 'tiny', seed: 1, overrides: ['report.panels=[unseen]', 'iterations=2'] }),
   method: 'AgentPRM',
-  scale: 'tiny',
-  seed: 1,
-  iterations: 2,
-  report: { panels: ['unseen'], strategies: [{ kind: 'greedy' }, { kind: 'sample', temperature: 1 }, { kind: 'best-of-n', n: 4 }] },
-} as unknown as Recipe;
+};
 
 const ref = (name: string): ArtifactRef => ({ key: `objects/${digestJson(name)}`, sha256: digestJson(name), bytes: 10 });
 const model = (name: string): ModelRef => ({
