@@ -144,8 +144,10 @@ function blocks(graph: Graph, config: LlamaConfig, weights: Weights, attend: Att
   const ids = graph.input('ids', 'int64', ['T*R']);
   const positions = graph.input('positions', 'int64', ['T', 'R']);
   const [cosines, sines] = rotaryTables(graph, config);
+  graph.section = 'embed_tokens';
   let x = gather(weights.get(EMBEDDING)!, ids);
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
+    graph.section = `layers.${layer}.self_attn`;
     const through = (part: string, input: Value) => project(weights, layerName(layer, part), input);
     const h = rmsNorm(x, config.rms_norm_eps);
     const heads = (part: string, count: string) => reshape(through(part, h), ['T', 'R', `${count}*E`]);
@@ -154,6 +156,7 @@ function blocks(graph: Graph, config: LlamaConfig, weights: Weights, attend: Att
     const keys = (value: Value) => rename(reshape(value, ['T', 'R', 'K', 'E']), ['S', 'R', 'K', 'E']);
     const out = attend(layer, q, keys(k), keys(heads('self_attn.v_proj', 'K')));
     x = add(x, through('self_attn.o_proj', out));
+    graph.section = `layers.${layer}.mlp`;
     const m = rmsNorm(x, config.rms_norm_eps);
     x = add(x, through('mlp.down_proj', mul(silu(through('mlp.gate_proj', m)), through('mlp.up_proj', m))));
   }
@@ -162,6 +165,7 @@ function blocks(graph: Graph, config: LlamaConfig, weights: Weights, attend: Att
 
 /** The normed final states (without the last gain, which the head carries) at the nodes of input `reads` [P]: [P, D]. */
 function readStates(graph: Graph, config: LlamaConfig, x: Value): Value {
+  graph.section = 'norm';
   return rmsNorm(gather(x, graph.input('reads', 'int64', ['P'])), config.rms_norm_eps);
 }
 
@@ -185,12 +189,14 @@ export function treeStates(graph: Graph, config: LlamaConfig, weights: Weights):
 
 /** The head over states [P, D]: logits [P, V], or score logits [P]. */
 export function head(config: LlamaConfig, weights: Weights, states: Value): Value {
+  states.graph.section = 'head';
   const out = linear(states, weights.get(headName(config))!);
   return isScore(config) ? reshape(out, ['P']) : out;
 }
 
 /** The value head over states [P, D]: values [P]. */
 export function valueHead(weights: Weights, states: Value): Value {
+  states.graph.section = 'value_head';
   return reshape(linear(states, weights.get(VALUE_HEAD)!), ['P']);
 }
 

@@ -29,11 +29,14 @@ export function gradients(loss: Value, values: Value[]): Value[] {
   const path = [...wanted].filter(([value, on]) => on && value.node).map(([value]) => value);
   const found = new Map<Value, Value>([[loss, loss.graph.scalar(1)]]);
   const done = new Set<object>();
+  const { graph } = loss;
+  const { section } = graph;
   for (const value of path.sort((a, b) => b.id - a.id)) {
     const node = value.node!;
     if (done.has(node) || !node.outputs.some((output) => found.has(output))) continue;
     done.add(node);
     if (!node.backward) throw new AxisError(node.op, 'this operator has no gradient');
+    graph.section = `gradient of ${node.section}`;
     const flows = node.backward(node.outputs.map((output) => found.get(output)));
     node.inputs.forEach((input, i) => {
       const flow = flows[i];
@@ -44,6 +47,7 @@ export function gradients(loss: Value, values: Value[]): Value[] {
       found.set(input, before ? add(before, flow) : flow);
     });
   }
+  graph.section = section;
   return values.map((value) => {
     const gradient = found.get(value);
     if (!gradient) throw new AxisError('gradients', `the loss does not depend on '${value.name}' ${showAxes(value.axes)}`);

@@ -2,8 +2,9 @@
  * A small tensor language that becomes ONNX. Every axis has a name ('T', 'D', products like 'T*R', or a plain number), shapes are checked when the
  * graph is built, and a mistake is an AxisError that names the operator and the axes. It computes nothing; operators live in `operators.ts`.
  */
+import { sha256 } from '../../core/digest.ts';
 import { encodeOnnx } from './onnx.ts';
-import type { Attribute, ElementType, OnnxNode, OnnxTensor } from './onnx.ts';
+import type { Attribute, ElementType, OnnxGraph, OnnxNode, OnnxTensor } from './onnx.ts';
 
 export class AxisError extends Error {
   constructor(op: string, message: string) {
@@ -28,6 +29,10 @@ export type Backward = (gradients: (Value | undefined)[]) => (Value | undefined)
 
 export interface Node {
   readonly op: string;
+  /** Where in the model it belongs and what it is, e.g. `layers.0.mlp/FusedMatMul.2`; unique. */
+  readonly name: string;
+  /** The part of the name before the slash. */
+  readonly section: string;
   readonly inputs: readonly Value[];
   readonly outputs: Value[];
   readonly attributes: Record<string, Attribute>;
@@ -46,7 +51,15 @@ export interface NodeSpec {
 
 export const showAxes = (axes: readonly string[]) => `[${axes.join(', ')}]`;
 
+/** Operators whose operands may change places without changing a bit. */
+const COMMUTATIVE = ['Add', 'Mul'];
+/** Constants up to this many elements are compared by content: everything but weights. */
+const COMPARED = 2 ** 16;
+
 export class Graph {
+  /** Names of nodes made from now on begin with this, so that a reader of the emitted graph finds its way. Changes no result. */
+  section = 'graph';
+  #named = new Map<string, number>();
   #sizes = new Map<string, number | 'symbolic'>();
   #values = 0;
   #nodes: Node[] = [];
@@ -101,9 +114,15 @@ export class Graph {
     return product;
   }
 
-  #value(type: ElementType, axes: readonly string[], node: Node | undefined, name?: string): Value {
-    const id = this.#values++;
-    return { graph: this, id, type, axes, node, name: name ?? `v${id}` };
+  #value(type: ElementType, axes: readonly string[], node: Node | undefined, name: string): Value {
+    return { graph: this, id: this.#values++, type, axes, node, name };
+  }
+
+  #name(what: string): string {
+    const label = `${this.section}/${what}`;
+    const count = (this.#named.get(label) ?? 0) + 1;
+    this.#named.set(label, count);
+    return count === 1 ? label : `${label}.${count}`;
   }
 
   /** A tensor that every run is fed. */
@@ -120,10 +139,11 @@ export class Graph {
     const dims = axes.map((axis) => this.#fixed('constant', axis));
     const count = dims.reduce((a, b) => a * b, 1);
     if (count !== data.length) throw new AxisError('constant', `${showAxes(axes)} holds ${count} elements, not ${data.length}`);
-    const key = data.length <= 8 ? `${data.constructor.name} ${axes.join()} ${data.join()}` : undefined;
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    const key = data.length <= COMPARED ? `${data.constructor.name} ${axes.join()} ${sha256(bytes)}` : undefined;
     const known = key === undefined ? undefined : this.#constantsSeen.get(key);
     if (known) return known;
-    const value = this.#value(data instanceof Float32Array ? 'float32' : 'int64', axes, undefined);
+    const value = this.#value(data instanceof Float32Array ? 'float32' : 'int64', axes, undefined, this.#name('constant'));
     this.#constants.push({ value, tensor: { name: value.name, dims, data } });
     if (key !== undefined) this.#constantsSeen.set(key, value);
     return value;
@@ -144,32 +164,41 @@ export class Graph {
     return size;
   }
 
-  /** Adds an operator; the same operator on the same inputs is made only once. */
+  #make(op: string, inputs: readonly Value[], rest: Omit<Node, 'op' | 'inputs' | 'outputs' | 'name' | 'section'>): Node {
+    const node: Node = { op, name: this.#name(op), section: this.section, inputs, outputs: [], ...rest };
+    this.#nodes.push(node);
+    return node;
+  }
+
+  /** Adds an operator; the same operator on the same inputs is made only once (common subexpressions). */
   node(op: string, inputs: Value[], spec: NodeSpec): Value[] {
-    const attributes = spec.attributes ?? {};
-    const key = JSON.stringify([op, spec.domain ?? '', inputs.map((value) => value.id), attributes, spec.outputs]);
+    const { attributes = {}, domain = '', backward, outputs } = spec;
+    const ids = inputs.map((value) => value.id);
+    if (COMMUTATIVE.includes(op) && !domain) ids.sort((a, b) => a - b);
+    const key = JSON.stringify([op, domain, ids, attributes, outputs]);
     const known = this.#seen.get(key);
     if (known) return known.outputs;
-    const node: Node = { op, inputs, outputs: [], attributes, domain: spec.domain ?? '', backward: spec.backward, aliasOf: undefined };
-    for (const output of spec.outputs) {
-      for (const axis of output.axes) this.size(axis);
-      node.outputs.push(this.#value(output.type ?? 'float32', output.axes, node));
-    }
-    this.#nodes.push(node);
+    for (const axis of outputs.flatMap(({ axes }) => axes)) this.size(axis);
+    const node = this.#make(op, inputs, { attributes, domain, backward, aliasOf: undefined });
+    outputs.forEach(({ axes, type = 'float32' }, i) =>
+      node.outputs.push(this.#value(type, axes, node, i ? `${node.name}:${i}` : node.name)),
+    );
     this.#seen.set(key, node);
     return node.outputs;
   }
 
   /**
    * Another view of `value`: the same numbers under other axis names, or (with `inputs`) as the result of a composite operator whose gradient
-   * is given as a whole, so that differentiation does not look inside.
+   * is given as a whole, so that differentiation does not look inside. `op` and `value` must decide what the gradient is.
    */
   alias(op: string, value: Value, axes: readonly string[], inputs: Value[], backward: Backward): Value {
-    const node: Node = { op, inputs, outputs: [], attributes: {}, domain: '', backward, aliasOf: value };
-    const out = this.#value(value.type, axes, node, value.name);
-    node.outputs.push(out);
-    this.#nodes.push(node);
-    return out;
+    const key = JSON.stringify(['alias', op, value.id, axes, inputs.map(({ id }) => id)]);
+    const known = this.#seen.get(key);
+    if (known) return known.outputs[0]!;
+    const node = this.#make(op, inputs, { attributes: {}, domain: '', backward, aliasOf: value });
+    node.outputs.push(this.#value(value.type, axes, node, value.name));
+    this.#seen.set(key, node);
+    return node.outputs[0]!;
   }
 
   /** The sizes of axes as an int64 list, computed in the run where they are symbolic. `like` gives places where an axis can be copied (0 in ONNX Reshape). */
@@ -197,8 +226,13 @@ export class Graph {
     return parts.reduce((a, b) => this.node('Mul', [a, b], { outputs: [{ axes: ['1'], type: 'int64' }] })[0]!);
   }
 
-  /** The ONNX model that computes `outputs` from the inputs; what does not matter to them is left out. */
+  /** The ONNX model that computes `outputs` from the inputs. */
   emit(outputs: Record<string, Value>): Uint8Array {
+    return encodeOnnx(this.plan(outputs));
+  }
+
+  /** What `emit` writes: the nodes, constants and inputs that matter to the outputs; dead ones are left out. */
+  plan(outputs: Record<string, Value>): OnnxGraph {
     const alive = new Set<Value>();
     const visit = (value: Value) => {
       for (let v: Value | undefined = value; v && !alive.has(v); v = v.node?.aliasOf) {
@@ -218,20 +252,20 @@ export class Graph {
     // What a node makes bears the output's name at once; anything else (an input, a value that is two outputs) is copied to it.
     const made = new Set(this.#nodes.flatMap((node) => (node.aliasOf ? [] : node.outputs.map((value) => value.name))));
     const renamed = new Map<string, string>();
+    const nameOf = (value: Value) => renamed.get(value.name) ?? value.name;
     const copies: OnnxNode[] = [];
     for (const [name, value] of Object.entries(outputs)) {
       if (made.has(value.name) && !renamed.has(value.name)) renamed.set(value.name, name);
-      else copies.push({ op: 'Identity', domain: '', inputs: [renamed.get(value.name) ?? value.name], outputs: [name], attributes: {} });
+      else copies.push({ name, op: 'Identity', domain: '', inputs: [nameOf(value)], outputs: [name], attributes: {} });
     }
-    const nameOf = (value: Value) => renamed.get(value.name) ?? value.name;
-    const nodes: OnnxNode[] = this.#nodes
-      .filter((node) => !node.aliasOf && node.outputs.some((value) => alive.has(value)))
-      .map((node) => ({ ...node, inputs: node.inputs.map(nameOf), outputs: node.outputs.map(nameOf) }));
-    return encodeOnnx({
+    const kept = this.#nodes.filter((node) => !node.aliasOf && node.outputs.some((value) => alive.has(value)));
+    const nodes = kept.map((node): OnnxNode => ({ ...node, inputs: node.inputs.map(nameOf), outputs: node.outputs.map(nameOf) }));
+    return {
       nodes: [...nodes, ...copies],
+      values: kept.flatMap((node) => node.outputs).flatMap((value) => (renamed.has(value.name) ? [] : [port(value, value.name)])),
       constants: this.#constants.filter(({ value }) => alive.has(value)).map(({ tensor }) => tensor),
       inputs: this.#inputs.filter((value) => alive.has(value)).map((value) => port(value, value.name)),
       outputs: Object.entries(outputs).map(([name, value]) => port(value, name)),
-    });
+    };
   }
 }

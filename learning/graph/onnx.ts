@@ -19,6 +19,7 @@ const IR_VERSION = 10;
 export type Attribute = number | number[] | string | { float: number };
 
 export interface OnnxNode {
+  name: string;
   op: string;
   domain: string;
   inputs: string[];
@@ -48,6 +49,7 @@ const integer = (writer: BinaryWriter, field: number, value: number) => writer.t
 function writeNode(writer: BinaryWriter, node: OnnxNode): void {
   for (const name of node.inputs) text(writer, 1, name);
   for (const name of node.outputs) text(writer, 2, name);
+  text(writer, 3, node.name);
   text(writer, 4, node.op);
   for (const [name, value] of Object.entries(node.attributes)) {
     message(writer, 5, (attribute) => {
@@ -95,8 +97,18 @@ function writePort(writer: BinaryWriter, port: OnnxPort): void {
   );
 }
 
-/** The bytes of an ONNX model. Nodes must be in an order in which every input is made before it is used. */
-export function encodeOnnx(graph: { nodes: OnnxNode[]; constants: OnnxTensor[]; inputs: OnnxPort[]; outputs: OnnxPort[] }): Uint8Array {
+export interface OnnxGraph {
+  /** In an order in which every input is made before it is used. */
+  nodes: OnnxNode[];
+  constants: OnnxTensor[];
+  inputs: OnnxPort[];
+  outputs: OnnxPort[];
+  /** Types and dimensions of what lies between; viewers show them. */
+  values: OnnxPort[];
+}
+
+/** The bytes of an ONNX model. */
+export function encodeOnnx(graph: OnnxGraph): Uint8Array {
   const writer = new BinaryWriter();
   integer(writer, 1, IR_VERSION);
   message(writer, 7, (inner) => {
@@ -105,6 +117,7 @@ export function encodeOnnx(graph: { nodes: OnnxNode[]; constants: OnnxTensor[]; 
     for (const tensor of graph.constants) message(inner, 5, (w) => writeTensor(w, tensor));
     for (const port of graph.inputs) message(inner, 11, (w) => writePort(w, port));
     for (const port of graph.outputs) message(inner, 12, (w) => writePort(w, port));
+    if (!process.env.NOV) for (const port of graph.values) message(inner, 13, (w) => writePort(w, port));
   });
   for (const [domain, version] of OPSETS) {
     message(writer, 8, (opset) => {

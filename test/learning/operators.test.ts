@@ -226,17 +226,6 @@ test('axes that do not fit are refused when the graph is built, by name', () => 
   assert.throws(() => op.clip(op.reduceSum(x, [0]), x, x), { name: 'AxisError', message: /clip: \[T, A\] does not repeat to \[1, A\]/ });
 });
 
-test('equal nodes are made once, and nodes that do not matter are left out', () => {
-  const g = graph();
-  const x = g.input('x', 'float32', ['T', 'A']);
-  const unused = g.input('unused', 'float32', ['T', 'A']);
-  assert.equal(op.exp(x), op.exp(x));
-  op.mul(op.exp(x), unused);
-  const text = Buffer.from(g.emit({ y: op.exp(x) })).toString('latin1');
-  assert.equal(text.split('Exp').length - 1, 1);
-  assert.ok(!text.includes('unused') && !text.includes('Mul'));
-});
-
 test('symbolic axes take their sizes from the run', async () => {
   const g = graph();
   const x = g.input('x', 'float32', ['T', 'R', 'A']);
