@@ -15,6 +15,7 @@ import { recipesCommand } from './recipes.ts';
 import { replayCommand } from './replay.ts';
 import { reportCommand } from './report.ts';
 import { runCommand } from './run.ts';
+import { serveCommand } from './serve.ts';
 import { showCommand } from './show.ts';
 import { startCommand } from './start.ts';
 import { statusCommand } from './status.ts';
@@ -48,6 +49,7 @@ export function allCommands(): Command[] {
     replayCommand(),
     exportCommand(),
     keysCommand(),
+    serveCommand(),
     tokenizerCommand(),
     playCommand(),
     envCommand(),

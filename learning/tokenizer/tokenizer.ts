@@ -5,6 +5,7 @@
 import { Template } from '@huggingface/jinja';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { RatchetError, badInput } from '../../core/errors.ts';
+import { byteCharacters } from './byte-pairs.ts';
 
 export interface ChatMessage {
   role: string;
@@ -22,6 +23,8 @@ export interface Tokenizer {
   encodePair(first: string, second: string): number[];
   /** The text of tokens; special tokens are left out unless `special`. Unknown ids give ''. */
   decode(ids: readonly number[], options?: { special?: boolean }): string;
+  /** The bytes that a token stands for; those of a token that is part of a character are no text by themselves. */
+  bytes(id: number): number[];
   /** A conversation as one text, under the model's chat template. `addGenerationPrompt`: ends where the assistant is to speak. Throws BadInput. */
   chat(messages: readonly ChatMessage[], addGenerationPrompt: boolean, more?: Record<string, unknown>): string;
 }
@@ -62,6 +65,10 @@ export function readTokenizer(files: TokenizerFiles): Tokenizer {
   const vocabulary = inner.get_vocab(true);
   const size = Math.max(-1, ...vocabulary.values()) + 1;
 
+  const added = inner.get_added_tokens_decoder();
+  const byteLevel = JSON.stringify(json['decoder'] ?? null).includes('"ByteLevel"')
+    ? new Map(byteCharacters().map((character, byte) => [character, byte]))
+    : null;
   const known = (ids: readonly (number | undefined)[], text: string): number[] =>
     ids.map((id) => {
       const found = id ?? unknownId;
@@ -81,6 +88,12 @@ export function readTokenizer(files: TokenizerFiles): Tokenizer {
     decode(ids, { special = false } = {}) {
       const existing = ids.filter((id) => inner.id_to_token(id) !== undefined);
       return existing.length === 0 ? '' : inner.decode(existing, { skip_special_tokens: !special });
+    },
+    bytes(id) {
+      const token = inner.id_to_token(id) ?? '';
+      const raw = byteLevel && !added.has(id) ? [...token].map((character) => byteLevel.get(character)) : [];
+      if (raw.length > 0 && raw.every((byte) => byte !== undefined)) return raw;
+      return token === '' ? [] : [...Buffer.from(inner.decode([id], { skip_special_tokens: false }))];
     },
     chat(messages, addGenerationPrompt, more = {}) {
       try {
