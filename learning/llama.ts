@@ -210,11 +210,12 @@ export const cacheNames = (layer: number) => ({
 
 /**
  * New tokens on cached paths: inputs ids, positions, reads as for trees, mask [R, 1, T, X], caches [C, R, K, E] per layer; outputs `out` (the head) and
- * the new keys and values [S, R, K, E] per layer. Caches are inputs only, because every output is copied on its way out.
+ * the new keys and values [S, R, K, E] per layer. Caches are inputs only, because every output is copied on its way out. Without `data` the matrices are
+ * inputs too.
  */
-export function decodeGraph(config: LlamaConfig, data: ReadonlyMap<string, Float32Array>): Uint8Array {
+export function decodeGraph(config: LlamaConfig, data?: ReadonlyMap<string, Float32Array>): Uint8Array {
   const graph = llamaGraph(config, ['C', 'X']);
-  const weights = llamaWeights(graph, config, { data });
+  const weights = llamaWeights(graph, config, data ? { data } : {});
   const mask = groupMask(config, graph.input('mask', 'float32', ['R', '1', 'T', 'X']));
   const alpha = 1 / Math.sqrt(config.head_dim);
   const outputs: Record<string, Value> = {};

@@ -199,6 +199,9 @@ function assemble(config: LlamaConfig, tensors: Map<string, Tensor>): Model {
   return { config, tensors };
 }
 
+const reasonOf = (error: unknown) =>
+  (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
+
 export function json(name: string, text: string): unknown {
   try {
     return JSON.parse(text);
@@ -211,7 +214,7 @@ export function textOf(path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
-    throw new RatchetError('BadInput', `${path}: ${(error as Error).message}`, { cause: error });
+    throw new RatchetError('BadInput', `${path}: ${reasonOf(error)}`, { cause: error });
   }
 }
 
@@ -221,7 +224,7 @@ function withFile<T>(path: string, use: (file: number, bytes: number) => T): T {
   try {
     file = openSync(path, 'r');
   } catch (error) {
-    throw new RatchetError('BadInput', `${path}: ${(error as Error).message}`, { cause: error });
+    throw new RatchetError('BadInput', `${path}: ${reasonOf(error)}`, { cause: error });
   }
   try {
     return use(file, fstatSync(file).size);

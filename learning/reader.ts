@@ -6,7 +6,6 @@ import { badInput } from '../core/errors.ts';
 import { indexFeed, pack } from './batch.ts';
 import { shapeKey } from './config.ts';
 import { fold, foldedMatrices } from './fold.ts';
-import type { Value } from './graph/graph.ts';
 import { mul } from './graph/operators.ts';
 import { openLanes } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
@@ -18,7 +17,7 @@ import type { LlamaConfig, Model, Read, Reader, TokenTree } from './types.ts';
 /** Most tokens of one run (a single longer tree still runs alone): enough to fill the matrix products, small enough for a core's cache. */
 const RUN_TOKENS = 2048;
 
-type Output = 'logProbabilities' | 'scores' | 'hidden';
+export type Output = 'logProbabilities' | 'scores' | 'hidden';
 
 interface Request {
   trees: TokenTree[];
@@ -59,6 +58,16 @@ function cut(requests: Request[]): Run[] {
   return runs.filter((run) => run.reads.length > 0);
 }
 
+/** The graph for one kind of output, with the folded matrices as inputs (and the last gain, for hidden states). */
+export function readingGraph(config: LlamaConfig, output: Output): Uint8Array {
+  const graph = llamaGraph(config, ['A']);
+  const weights = llamaWeights(graph, config);
+  const states = treeStates(graph, config, weights);
+  if (output === 'hidden') return graph.emit({ out: mul(states, graph.input(FINAL_NORM, 'float32', ['D'])) });
+  const out = head(config, weights, states);
+  return graph.emit({ out: output === 'logProbabilities' ? constrainedLogProbabilities(graph, out) : out });
+}
+
 class LlamaReader implements Reader {
   readonly #config: LlamaConfig;
   readonly #lanes: Lane[];
@@ -94,14 +103,7 @@ class LlamaReader implements Reader {
   #session(output: Output): Promise<unknown> {
     let session = this.#sessions.get(output);
     if (!session) {
-      const graph = llamaGraph(this.#config, ['A']);
-      const weights = llamaWeights(graph, this.#config);
-      const states = treeStates(graph, this.#config, weights);
-      let out: Value;
-      if (output === 'hidden') out = mul(states, graph.input(FINAL_NORM, 'float32', ['D']));
-      else out = head(this.#config, weights, states);
-      if (output === 'logProbabilities') out = constrainedLogProbabilities(graph, out);
-      const bytes = graph.emit({ out });
+      const bytes = readingGraph(this.#config, output);
       // A session refuses feeds that it has no input for.
       const unused = [VALUE_HEAD, output === 'hidden' ? headName(this.#config) : FINAL_NORM];
       const shared = Object.fromEntries(Object.entries(this.#weights).filter(([name]) => !unused.includes(name)));

@@ -10,6 +10,7 @@ import { forkCommand } from './fork.ts';
 import { historyCommand } from './history.ts';
 import { keysCommand } from './keys.ts';
 import { lsCommand } from './ls.ts';
+import { modelCommand } from './model.ts';
 import { playCommand } from './play.ts';
 import { recipesCommand } from './recipes.ts';
 import { replayCommand } from './replay.ts';
@@ -51,6 +52,7 @@ export function allCommands(): Command[] {
     keysCommand(),
     serveCommand(),
     tokenizerCommand(),
+    modelCommand(),
     playCommand(),
     envCommand(),
   ];

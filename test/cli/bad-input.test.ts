@@ -44,7 +44,7 @@ const CASES: [string, string[], RegExp][] = [
     initial(join(folder, 'none')),
     /policy\.initial: ".*none" is not valid; a folder with config\.json/,
   ],
-  ['model directory without files', initial(folder), /config\.json: ENOENT/],
+  ['model directory without files', initial(folder), /config\.json: there is no such file/],
   [
     'model with other shapes',
     initial(modelDirectory('wide', { width: 48 })),
