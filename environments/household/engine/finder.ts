@@ -118,10 +118,10 @@ export class Finder<T> {
         const { relation, terms } = literal;
         const variables = [...new Set(terms)].filter((term) => term >= 0 && !bound.has(term));
         let rows = relation.size;
-        let branches = relation.fluent ? relation.atoms.reduce((sum, atom) => sum + (this.#relations.initial[atom] as number), 0) : rows;
+        let branches = relation.fluent ? relation.trueAtStart : rows;
         terms.forEach((term, i) => {
           if (variables.includes(term)) return;
-          const distinct = Math.max(1, Object.keys(relation.rowsWith[i] as number[][]).length);
+          const distinct = Math.max(1, relation.distinct[i] as number);
           rows /= distinct;
           branches /= distinct;
         });

@@ -9,18 +9,17 @@ import { apply, effectsOf } from './effects.ts';
 import type { Effects, GroundEffect } from './effects.ts';
 import { Finder } from './finder.ts';
 import { demangled } from './names.ts';
-import { readDomain, readProblem } from './pddl.ts';
+import { readProblem } from './pddl.ts';
 import { groundTerms, Reachability } from './reachability.ts';
 import { Relations } from './relations.ts';
 import type { Relation } from './relations.ts';
-import { conjunctionsOf, variantsOf } from './rules.ts';
+import { conjunctionsOf, readRules } from './rules.ts';
 import type { CompiledConjunction, CompiledEffect, Variant } from './rules.ts';
 import { Cells, START } from './state.ts';
 import type { State } from './state.ts';
 import { Texts } from './texts.ts';
 import type { Template } from './texts.ts';
 import { readWords } from './twl2.ts';
-import type { Placeholder } from './twl2.ts';
 
 export interface Entity {
   id: string;
@@ -58,7 +57,8 @@ interface Target {
 }
 
 interface OperatorWords {
-  placeholders: readonly Placeholder[];
+  /** Where texts expect the action's arguments. */
+  slots: readonly number[];
   template: Template;
   /** The command can depend on facts that change. */
   varies: boolean;
@@ -120,13 +120,11 @@ export class Game {
   constructor(file: GameFile, { id, names }: LoadOptions) {
     this.id = id;
     this.walkthrough = file.walkthrough;
-    const domain = readDomain(file.pddl_domain);
+    const { domain, variants, fluents } = readRules(file.pddl_domain);
     const problem = readProblem(file.pddl_problem, domain);
     const words = readWords(file.grammar);
-    const variants = variantsOf(domain, refuse);
-    const fluents = new Set(domain.operators.flatMap((operator) => operator.effects.map((effect) => effect.predicate)));
     const relations = (this.#relations = new Relations(domain, fluents, problem));
-    const goal = conjunctionsOf(problem.goal, 'goal', refuse);
+    const goal = conjunctionsOf(problem.goal, 'goal');
     const reachability = new Reachability(relations);
     reachability.close(variants);
     if (!goal.some((conjunction) => reachability.reachable(conjunction))) refuse('its goal can never be reached');
@@ -153,7 +151,7 @@ export class Game {
       const placeholders = operator.parameters.map(({ name, type }) => ({ name: name.replace(/^\?+|\?+$/g, ''), type }));
       const varying = new Set<string>();
       return {
-        placeholders,
+        slots: texts.slotsOf(placeholders),
         template: texts.compile(template, placeholders, varying),
         varies: varying.size > 0,
         feedback: texts.compile(feedback, placeholders),
@@ -209,8 +207,8 @@ export class Game {
 
   /** What is typed to take the action. */
   command(action: Action, state: State): string {
-    const { template, placeholders } = action.words;
-    return action.command ?? this.#texts.write(template, this.#texts.bind(placeholders, action.arguments), state);
+    const { template, slots } = action.words;
+    return action.command ?? this.#texts.write(template, this.#texts.bind(slots, action.arguments), state);
   }
 
   /** The state after an action that is applicable in the state. */
@@ -220,8 +218,8 @@ export class Game {
 
   /** What is said after the action; `state` is the one that it led to. */
   feedback(action: Action, state: State): string {
-    const { feedback, placeholders } = action.words;
-    return this.#texts.write(feedback, this.#texts.bind(placeholders, action.arguments), state);
+    const { feedback, slots } = action.words;
+    return this.#texts.write(feedback, this.#texts.bind(slots, action.arguments), state);
   }
 
   solved(state: State): boolean {
@@ -284,7 +282,7 @@ export class Game {
       effects: ground,
       key,
       words,
-      command: words.varies ? null : this.#texts.write(words.template, this.#texts.bind(words.placeholders, given), START),
+      command: words.varies ? null : this.#texts.write(words.template, this.#texts.bind(words.slots, given), START),
       affects: this.#finders.flatMap((finder, i) => ([...finder.fluents].some((predicate) => predicates.has(predicate)) ? [i] : [])),
       mark: 0,
     };

@@ -47,7 +47,7 @@ export interface Domain {
 export interface Problem {
   domain: string;
   objects: Typed[];
-  /** Atoms true at the start: predicate, then object ids; each once. */
+  /** Atoms true at the start: predicate, then object ids. Genuine files name some twice. */
   initial: string[][];
   goal: Formula;
 }
@@ -84,6 +84,12 @@ class Reader {
 
   list(e: Expression | undefined, what: string): Expression[] {
     return Array.isArray(e) ? e : this.refuse(`${what} must be a list`);
+  }
+
+  words(e: Expression | undefined, what: string): string[] {
+    const list = this.list(e, what);
+    if (list.length === 0 || list.some((each) => typeof each !== 'string')) this.refuse(`${what} must be a list of words`);
+    return list as string[];
   }
 
   /** The expression of a whole text: one list and nothing after it. */
@@ -306,25 +312,22 @@ export function readProblem(text: string, domain: Domain): Problem {
     if (!domain.types.has(type)) reader.refuse(`the object "${name}" has the unknown type "${type}"`);
     ids.add(name);
   }
-  const facts = new Set<string>();
-  const denied = new Set<string>();
+  const denied: string[] = [];
   for (const each of given.get(':init') as Expression[]) {
     const fact = reader.list(each, 'a fact');
     if (fact[0] === '=') {
       if (typeof fact[2] !== 'string' || !/^\d+(?:\.0*)?$/.test(fact[2])) reader.refuse('a value at the start must be a whole number');
       continue;
     }
-    const negated = fact[0] === 'not';
-    const words = (negated ? reader.list(fact[1], 'a negated fact') : fact).map((e) => reader.word(e, 'a word of a fact'));
-    if (words.length === 0) reader.refuse('a fact is empty');
-    for (const id of words.slice(1)) if (!ids.has(id)) reader.refuse(`(${words.join(' ')}) names the undeclared object "${id}"`);
-    const key = words.join(' ');
-    if ((negated ? facts : denied).has(key)) reader.refuse(`(${key}) is true and false at the start`);
-    if (negated) denied.add(key);
-    else if (!facts.has(key)) {
-      facts.add(key);
-      problem.initial.push(words);
-    }
+    const words = reader.words(fact[0] === 'not' ? fact[1] : fact, 'a fact');
+    for (let i = 1; i < words.length; i++)
+      if (!ids.has(words[i] as string)) reader.refuse(`(${words.join(' ')}) names the undeclared object "${words[i]}"`);
+    if (fact[0] === 'not') denied.push(words.join(' '));
+    else problem.initial.push(words);
+  }
+  if (denied.length > 0) {
+    const facts = new Set(problem.initial.map((words) => words.join(' ')));
+    for (const fact of denied) if (facts.has(fact)) reader.refuse(`(${fact}) is true and false at the start`);
   }
   const goal = given.get(':goal') as Expression[];
   if (goal.length !== 1) reader.refuse('the goal must be one formula');

@@ -69,8 +69,12 @@ export class Relation {
   readonly values: number[] = [];
   /** Row -> number of its atom; -1 in a relation that is not fluent. */
   readonly atoms: number[] = [];
-  /** Position -> object -> the rows with this object there. */
+  /** Position -> object -> the rows with this object there, ascending. */
   readonly rowsWith: number[][][];
+  /** Position -> how many objects stand there in some row. */
+  readonly distinct: number[];
+  /** Rows that are true at the start. */
+  trueAtStart = 0;
   readonly #rowOf = new Map<number, number>();
   readonly #objects: number;
 
@@ -80,6 +84,7 @@ export class Relation {
     this.fluent = fluent;
     this.#objects = objects;
     this.rowsWith = Array.from({ length: arity }, () => []);
+    this.distinct = new Array<number>(arity).fill(0);
     if (objects ** arity > Number.MAX_SAFE_INTEGER)
       throw new RatchetError(
         'BadInput',
@@ -105,8 +110,10 @@ export class Relation {
       this.values.push(object);
       const rowsWith = this.rowsWith[i] as number[][];
       const rows = rowsWith[object];
-      if (rows === undefined) rowsWith[object] = [row];
-      else rows.push(row);
+      if (rows === undefined) {
+        rowsWith[object] = [row];
+        this.distinct[i] = (this.distinct[i] as number) + 1;
+      } else rows.push(row);
     }
   }
 
@@ -128,10 +135,8 @@ export class Relations {
   readonly rowOf: number[] = [];
   readonly #relations = new Map<string, Relation>();
   readonly #fluents: ReadonlySet<string>;
-  readonly #domain: Domain;
 
   constructor(domain: Domain, fluents: ReadonlySet<string>, problem: Problem) {
-    this.#domain = domain;
     this.#fluents = fluents;
     this.objects = new Objects(problem, domain.types);
     const arities = new Map<string, number>();
@@ -142,7 +147,8 @@ export class Relations {
       if (declared !== ids.length)
         throw new RatchetError('BadInput', `problem: (${predicate} ${ids.join(' ')}) has ${ids.length} arguments, not ${declared}`);
       const tuple = ids.map((id) => this.objects.number(id) as number);
-      this.add(this.relation(predicate, declared), tuple, true);
+      const relation = this.relation(predicate, declared);
+      if (relation.row(tuple) < 0) this.add(relation, tuple, true);
     }
   }
 
@@ -164,12 +170,8 @@ export class Relations {
     return this.#relations.get(name);
   }
 
-  /** The declared relations, whether or not anything is known of them. */
-  get domain(): Domain {
-    return this.#domain;
-  }
-
   add(relation: Relation, tuple: ArrayLike<number>, initially: boolean): void {
+    if (initially) relation.trueAtStart++;
     if (!relation.fluent) return relation.add(tuple, -1);
     if (this.initial.length >= MOST_ATOMS) throw new RatchetError('BadInput', `the game has more than ${MOST_ATOMS} atoms that can change`);
     const atom = this.initial.push(initially ? 1 : 0) - 1;

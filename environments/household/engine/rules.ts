@@ -2,8 +2,11 @@
  * What a domain's actions and goals are for an engine: conjunctions over numbered variables, one per way in which a formula can hold. Made once per
  * domain; nothing here knows a problem's objects.
  */
+import { RatchetError } from '../../../core/errors.ts';
+import { memo } from './memo.ts';
 import { disjuncts } from './normal-form.ts';
 import type { Conjunction } from './normal-form.ts';
+import { readDomain } from './pddl.ts';
 import type { Domain, Formula, Operator, Typed } from './pddl.ts';
 
 /** A literal whose terms are variables (their number) or objects (their id). */
@@ -39,20 +42,40 @@ export interface Variant {
 
 const numbered = (variables: readonly Typed[]): ReadonlyMap<string, number> => new Map(variables.map(({ name }, number) => [name, number]));
 
-function compiled(
-  literals: Conjunction['literals'],
-  numbers: ReadonlyMap<string, number>,
-  what: string,
-  bound: (what: string) => never,
-): CompiledLiteral[] {
-  return literals.map(({ negated, predicate, terms }) => ({ negated, predicate, terms: termsOf(terms, numbers, what, bound) }));
+function compiled(literals: Conjunction['literals'], numbers: ReadonlyMap<string, number>, what: string): CompiledLiteral[] {
+  return literals.map(({ negated, predicate, terms }) => ({ negated, predicate, terms: termsOf(terms, numbers, what) }));
 }
 
-const termsOf = (terms: readonly string[], numbers: ReadonlyMap<string, number>, what: string, unbound: (what: string) => never) =>
-  terms.map((term) => (term.startsWith('?') ? (numbers.get(term) ?? unbound(`${what}: the variable ${term} is not bound`)) : term));
+const termsOf = (terms: readonly string[], numbers: ReadonlyMap<string, number>, what: string): (number | string)[] =>
+  terms.map((term) => (term.startsWith('?') ? (numbers.get(term) ?? refuse(`${what}: the variable ${term} is not bound`)) : term));
 
-/** The variants of all actions. `refuse` is told of variables that nothing binds. */
-export function variantsOf(domain: Domain, refuse: (what: string) => never): Variant[] {
+/** A domain, ready to be played over many problems. */
+export interface Rules {
+  domain: Domain;
+  variants: readonly Variant[];
+  /** The predicates that some action changes; all others keep their initial truth for ever. */
+  fluents: ReadonlySet<string>;
+}
+
+/** Domains that are kept: a data set has one or a few. */
+const KEPT_DOMAINS = 16;
+
+/** Reads a domain. Throws RatchetError('BadInput') that names what is wrong or unknown. */
+export const readRules = memo(KEPT_DOMAINS, (text): Rules => {
+  const domain = readDomain(text);
+  return {
+    domain,
+    variants: variantsOf(domain),
+    fluents: new Set(domain.operators.flatMap((operator) => operator.effects.map((effect) => effect.predicate))),
+  };
+});
+
+function refuse(what: string): never {
+  throw new RatchetError('BadInput', what);
+}
+
+/** The variants of all actions. */
+function variantsOf(domain: Domain): Variant[] {
   return domain.operators.flatMap((operator, index) => {
     const what = `action ${operator.name}`;
     const effects = operator.effects.flatMap((effect) => disjuncts(effect.condition, what).map((condition) => ({ effect, condition })));
@@ -62,16 +85,16 @@ export function variantsOf(domain: Domain, refuse: (what: string) => never): Var
       return {
         operator,
         index,
-        precondition: { variables, literals: compiled(literals, numbers, what, refuse) },
+        precondition: { variables, literals: compiled(literals, numbers, what) },
         effects: effects.map(({ effect, condition }): CompiledEffect => {
           const own = [...effect.variables, ...condition.hidden];
           const all = new Map([...numbers, ...own.map(({ name }, i) => [name, variables.length + i] as const)]);
           return {
             variables: own,
-            condition: compiled(condition.literals, all, what, refuse),
+            condition: compiled(condition.literals, all, what),
             negated: effect.negated,
             predicate: effect.predicate,
-            terms: termsOf(effect.terms, all, what, refuse),
+            terms: termsOf(effect.terms, all, what),
           };
         }),
       };
@@ -80,9 +103,9 @@ export function variantsOf(domain: Domain, refuse: (what: string) => never): Var
 }
 
 /** A formula without free variables, such as a goal. */
-export function conjunctionsOf(formula: Formula, what: string, refuse: (what: string) => never): CompiledConjunction[] {
+export function conjunctionsOf(formula: Formula, what: string): CompiledConjunction[] {
   return disjuncts(formula, what).map(({ hidden, literals }) => ({
     variables: hidden,
-    literals: compiled(literals, numbered(hidden), what, refuse),
+    literals: compiled(literals, numbered(hidden), what),
   }));
 }

@@ -62,6 +62,7 @@ export class Texts {
   readonly #compiled = new Map<string, Piece>();
   readonly #compiling = new Set<string>();
   readonly #slotNumbers = new Map<string, number>();
+  readonly #values: number[] = [];
 
   constructor(words: Words, domain: Domain, relations: Relations, cells: Cells, names: readonly string[]) {
     this.#words = words;
@@ -84,10 +85,15 @@ export class Texts {
     return template;
   }
 
-  /** Values for `write`, with the placeholders of a text bound to objects. */
-  bind(bound: readonly Placeholder[], objects: ArrayLike<number>): number[] {
-    const values = new Array<number>(this.#slotNumbers.size).fill(-1);
-    bound.forEach((placeholder, i) => (values[this.#slotOf(placeholder)] = objects[i] as number));
+  /** The slots of placeholders, for `bind`. */
+  slotsOf(placeholders: readonly Placeholder[]): number[] {
+    return placeholders.map((placeholder) => this.#slotOf(placeholder));
+  }
+
+  /** Values for `write`: slots bound to objects. Valid until the next call. */
+  bind(slots: readonly number[], objects: ArrayLike<number>): number[] {
+    const values = this.#values;
+    for (let i = 0; i < slots.length; i++) values[slots[i] as number] = objects[i] as number;
     return values;
   }
 
@@ -152,7 +158,13 @@ export class Texts {
     if (relation === null || (bit === NOT_FACT && !relation.fluent)) return { atoms: [], values: [] };
     const { objects } = this.#relations;
     const found = new Map<string, number[][]>();
-    for (let row = 0; row < relation.size; row++) {
+    let chosen: readonly number[] | null = null;
+    slots.forEach((slot, i) => {
+      if (fresh.includes(slot)) return;
+      const rows = (relation.rowsWith[i] as number[][])[values[slot] as number] ?? [];
+      if (chosen === null || rows.length < chosen.length) chosen = rows;
+    });
+    for (const row of (chosen as readonly number[] | null) ?? relation.atoms.keys()) {
       const tuple = relation.values.slice(row * relation.arity, (row + 1) * relation.arity);
       const fits = slots.every((slot, i) => (fresh.includes(slot) ? tuple[slots.indexOf(slot)] === tuple[i] : values[slot] === tuple[i]));
       if (!fits) continue;

@@ -7,6 +7,7 @@
  * - A condition is a conjunction of facts, `openable(r:receptacle) & inreceptacle(o:object, r:receptacle)`.
  */
 import { RatchetError } from '../../../core/errors.ts';
+import { memo } from './memo.ts';
 
 export interface Words {
   /** Rule -> its alternatives, in order. */
@@ -83,8 +84,15 @@ class Cursor {
   }
 }
 
+/** Documents that are kept: every task sentence makes another. */
+const KEPT_DOCUMENTS = 64;
+/** Texts and conditions that are kept; a grammar has about 100. */
+const KEPT_TEXTS = 2048;
+
 /** The words of a game. Throws RatchetError('BadInput') for a document that TextWorld would not read. */
-export function readWords(document: string): Words {
+export const readWords = memo(KEPT_DOCUMENTS, readDocument);
+
+function readDocument(document: string): Words {
   const cursor = new Cursor(document);
   const rules = new Map<string, { condition: string; text: string }[]>();
   const actions = new Map<string, { template: string; feedback: string }>();
@@ -158,7 +166,9 @@ const BAR = pattern(`[${SPACE}]*\\|[${SPACE}]*`);
 const GIVEN = /[^;|{}\n[\]#]+/y;
 
 /** The symbols of a text. What does not fit ends it silently, as in TextWorld; expressions and conditions in it are read in earnest. */
-export function readText(text: string): Symbol[] {
+export const readText = memo(KEPT_TEXTS, readSymbols);
+
+function readSymbols(text: string): readonly Symbol[] {
   const cursor = new Cursor(text);
   const symbols: Symbol[] = [];
   cursor.take(TABS);
@@ -241,7 +251,9 @@ const PREDICATE = pattern(`!?[${WORD}/]+`);
 const PLACEHOLDER = pattern(`[${WORD}']+`);
 
 /** Throws RatchetError('BadInput') for what is not a conjunction of facts. */
-export function readCondition(text: string): Query[] {
+export const readCondition = memo(KEPT_TEXTS, readQueries);
+
+function readQueries(text: string): readonly Query[] {
   const cursor = new Cursor(text);
   const wrong = (): never => refuse(`${JSON.stringify(text)} is not a condition such as "openable(r:receptacle) & opened(r:receptacle)"`);
   const token = (wanted: string): boolean => {
