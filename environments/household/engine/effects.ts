@@ -25,8 +25,8 @@ interface ConditionalEffect {
 }
 
 export interface Effects {
-  /** Atom, its bits afterwards; for effects that always happen. */
-  always: readonly (readonly [atom: number, bits: number])[];
+  /** Atom, its bits afterwards, atom, bits, ...: the effects that always happen. */
+  always: readonly number[];
   conditional: readonly ConditionalEffect[];
 }
 
@@ -41,6 +41,7 @@ const MOST_COMBINATIONS = 4096;
 
 /** The effects that an operator with this precondition has, or null where it has none: it then does not exist. Source: translate.py of Fast Downward. */
 export function effectsOf(precondition: Condition, effects: readonly GroundEffect[]): Effects | null {
+  if (effects.every(({ condition }) => condition.length === 0)) return plainEffects(precondition, effects);
   const adds = new Map<number, Condition[]>();
   const deletes = new Map<number, Condition[]>();
   for (const { condition, negated, atom } of effects) {
@@ -49,7 +50,7 @@ export function effectsOf(precondition: Condition, effects: readonly GroundEffec
     if (known === undefined) map.set(atom, [condition]);
     else known.push(condition);
   }
-  const always: [number, number][] = [];
+  const always: number[] = [];
   const conditional: ConditionalEffect[] = [];
   for (const atom of new Set([...adds.keys(), ...deletes.keys()])) {
     const added = adds.get(atom) ?? [];
@@ -59,11 +60,23 @@ export function effectsOf(precondition: Condition, effects: readonly GroundEffec
     const tellsFalse =
       !precondition.includes(~atom) && deleted.some((condition) => fires([...precondition, ...condition, atom], added, atom));
     if (!tellsTrue && !tellsFalse) continue;
-    if (isAdded) always.push([atom, MADE_TRUE]);
-    else if (added.length === 0 && deleted.some((condition) => condition.length === 0)) always.push([atom, MADE_FALSE]);
+    if (isAdded) always.push(atom, MADE_TRUE);
+    else if (added.length === 0 && deleted.some((condition) => condition.length === 0)) always.push(atom, MADE_FALSE);
     else conditional.push({ atom, adds: added, deletes: deleted, told: tellsFalse ? NOT_FACT : FACT });
   }
   return always.length + conditional.length === 0 ? null : { always, conditional };
+}
+
+const NONE: readonly ConditionalEffect[] = [];
+
+/** The same where nothing has a condition. */
+function plainEffects(precondition: Condition, effects: readonly GroundEffect[]): Effects | null {
+  const always: number[] = [];
+  for (const { negated, atom } of effects) {
+    if (negated && effects.some((other) => !other.negated && other.atom === atom)) continue;
+    if (!precondition.includes(negated ? ~atom : atom)) always.push(atom, negated ? MADE_FALSE : MADE_TRUE);
+  }
+  return always.length === 0 ? null : { always, conditional: NONE };
 }
 
 const isPossible = (condition: Condition): boolean => {
@@ -85,7 +98,8 @@ function fires(condition: Condition, adds: readonly Condition[], atom: number): 
 /** The state after the effects. */
 export function apply(cells: Cells, effects: Effects, state: State): State {
   const next = state.slice();
-  for (const [atom, bits] of effects.always) cells.set(next, atom, bits);
+  const { always } = effects;
+  for (let i = 0; i < always.length; i += 2) cells.set(next, always[i] as number, always[i + 1] as number);
   for (const { atom, adds, deletes, told } of effects.conditional) {
     let isTrue = cells.bits(state, atom) & TRUE;
     if (adds.some((condition) => holds(cells, state, condition))) isTrue = TRUE;

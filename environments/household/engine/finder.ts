@@ -50,7 +50,7 @@ export class Finder<T> {
   readonly #values: Int32Array;
   readonly #masks: Uint8Array[];
   readonly #members: (readonly number[])[];
-  readonly #leafOf: (values: Int32Array, condition: number[]) => T | null;
+  readonly #leafOf: (values: Int32Array, condition: () => number[]) => T | null;
   readonly #literals: Literal[];
   readonly #root: Node<T> | null = null;
   /** The predicates that decide what is found. */
@@ -61,7 +61,7 @@ export class Finder<T> {
     relations: Relations,
     cells: Cells,
     { variables, literals }: CompiledConjunction,
-    leafOf: (values: Int32Array, condition: number[]) => T | null,
+    leafOf: (values: Int32Array, condition: () => number[]) => T | null,
   ) {
     this.#relations = relations;
     this.#cells = cells;
@@ -76,15 +76,15 @@ export class Finder<T> {
   }
 
   /** Everything found in the state, in a fixed order. */
-  find(state: State, out: T[]): void {
-    if (this.#root !== null) this.#walk(this.#root, 0, state, out);
+  find(state: State): T[] {
+    const found: T[] = [];
+    if (this.#root !== null) this.#walk(this.#root, 0, state, found);
+    return found;
   }
 
   /** Is anything found in the state? */
   some(state: State): boolean {
-    const out: T[] = [];
-    this.find(state, out);
-    return out.length > 0;
+    return this.find(state).length > 0;
   }
 
   #over({ negated, predicate, terms }: CompiledLiteral): Literal {
@@ -221,7 +221,7 @@ export class Finder<T> {
         let leaf = node.leaves[b];
         if (leaf === undefined) {
           this.#bind(node, b, variables);
-          leaf = node.leaves[b] = this.#leafOf(this.#values, this.#condition());
+          leaf = node.leaves[b] = this.#leafOf(this.#values, this.#condition);
         }
         if (leaf !== null) out.push(leaf);
         continue;
@@ -239,9 +239,8 @@ export class Finder<T> {
   }
 
   /** All literals that are not decided for ever, with every variable bound. */
-  #condition(): number[] {
-    return this.#literals.map((literal) => this.#decide(literal)).filter((decided) => typeof decided === 'number');
-  }
+  readonly #condition = (): number[] =>
+    this.#literals.map((literal) => this.#decide(literal)).filter((decided) => typeof decided === 'number');
 }
 
 function isMet(cells: Cells, state: State, literal: number): boolean {

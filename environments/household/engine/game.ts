@@ -5,64 +5,25 @@
 import { RatchetError } from '../../../core/errors.ts';
 import { sha256 } from '../../../core/digest.ts';
 import type { GameFile } from '../game-file.ts';
-import { apply, effectsOf } from './effects.ts';
-import type { Effects, GroundEffect } from './effects.ts';
+import { ActionMaker, compareActions } from './actions.ts';
+import type { Action, OperatorInGame } from './actions.ts';
+import { apply } from './effects.ts';
 import { Finder } from './finder.ts';
 import { demangled } from './names.ts';
 import { readProblem } from './pddl.ts';
 import { groundTerms, Reachability } from './reachability.ts';
 import { Relations } from './relations.ts';
-import type { Relation } from './relations.ts';
 import { conjunctionsOf, readRules } from './rules.ts';
-import type { CompiledConjunction, CompiledEffect, Variant } from './rules.ts';
+import type { CompiledConjunction } from './rules.ts';
 import { Cells, START } from './state.ts';
 import type { State } from './state.ts';
 import { Texts } from './texts.ts';
-import type { Template } from './texts.ts';
 import { readWords } from './twl2.ts';
 
 export interface Entity {
   id: string;
   type: string;
   name: string;
-}
-
-/** An action with its arguments; made once for each, so two are the same if and only if they are the same object. */
-export interface Action {
-  /** The action's name in the domain, lower case. */
-  readonly operator: string;
-  /** Numbers of objects, one for each declared parameter. */
-  readonly arguments: readonly number[];
-  readonly effects: Effects;
-  /** Decides between actions of the same command, and orders nothing else. */
-  readonly key: string;
-  readonly words: OperatorWords;
-  /** The command, where it is the same in every state. */
-  readonly command: string | null;
-  /** Which lists of `Available` it can change. */
-  readonly affects: readonly number[];
-  mark: number;
-}
-
-/** An effect over this game's relations. */
-interface Effect extends Target {
-  variables: CompiledEffect['variables'];
-  condition: readonly Target[];
-}
-
-interface Target {
-  negated: boolean;
-  relation: Relation;
-  terms: Int32Array | null;
-}
-
-interface OperatorWords {
-  /** Where texts expect the action's arguments. */
-  slots: readonly number[];
-  template: Template;
-  /** The command can depend on facts that change. */
-  varies: boolean;
-  feedback: Template;
 }
 
 /** What can be done in a state. */
@@ -112,8 +73,6 @@ export class Game {
   readonly #texts: Texts;
   readonly #finders: Finder<Action>[];
   readonly #goal: Finder<true>[];
-  readonly #goalFluents: ReadonlySet<string>;
-  readonly #actions = new Map<string, Action>();
   readonly #varies: boolean;
   #marks = 0;
 
@@ -145,27 +104,35 @@ export class Game {
       cells,
       this.objects.map((object) => nameOf.get(object) ?? object),
     ));
-    const operatorWords = domain.operators.map((operator): OperatorWords => {
+    const operators = domain.operators.map((operator): OperatorInGame => {
       const { template, feedback } =
         words.actions.get(operator.name) ?? refuse(`grammar: it has no words for the action "${operator.name}"`);
       const placeholders = operator.parameters.map(({ name, type }) => ({ name: name.replace(/^\?+|\?+$/g, ''), type }));
       const varying = new Set<string>();
       return {
+        name: operator.name,
+        parameters: placeholders.length,
         slots: texts.slotsOf(placeholders),
         template: texts.compile(template, placeholders, varying),
         varies: varying.size > 0,
         feedback: texts.compile(feedback, placeholders),
+        changes: new Set(operator.effects.map((effect) => effect.predicate)),
+        decides: false,
+        affects: [],
+        met: new Map(),
       };
     });
-    this.#varies = operatorWords.some((each) => each.varies);
+    this.#varies = operators.some((operator) => operator.varies);
     this.#finders = variants.map((variant) => {
-      const effects = variant.effects.map((effect) => this.#effect(effect));
-      return new Finder(relations, cells, variant.precondition, (values, condition) =>
-        this.#action(variant, operatorWords[variant.index] as OperatorWords, effects, values, condition),
-      );
+      const maker = new ActionMaker(relations, cells, texts, operators[variant.index] as OperatorInGame, variant);
+      return new Finder(relations, cells, variant.precondition, (values, condition) => maker.make(values, condition));
     });
     this.#goal = goal.map((conjunction) => new Finder(relations, cells, conjunction, () => true as const));
-    this.#goalFluents = new Set(this.#goal.flatMap((finder) => [...finder.fluents]));
+    for (const operator of operators) {
+      const isTouched = (finder: Finder<unknown>): boolean => [...finder.fluents].some((predicate) => operator.changes.has(predicate));
+      operator.affects = this.#finders.flatMap((finder, i) => (isTouched(finder) ? [i] : []));
+      operator.decides = this.#goal.some(isTouched);
+    }
     const say = (rule: string): string => texts.write(texts.compile(`#${rule}#`, []), texts.bind([], []), START);
     this.introduction = say('intro');
     this.instruction = words.rules.has('task') ? say('task').replace(/^Your task is to: /, '') : this.introduction;
@@ -173,31 +140,30 @@ export class Game {
 
   /** What can be done in the state. With what could be done before `by` led here, only what it can have changed is searched. */
   available(state: State, before?: Available, by?: Action): Available {
-    if (before !== undefined && by !== undefined && by.affects.length === 0 && !this.#varies) return before;
-    const byVariant: (readonly Action[])[] = [];
-    for (let i = 0; i < this.#finders.length; i++) {
-      if (before !== undefined && by !== undefined && !by.affects.includes(i)) byVariant.push(before.byVariant[i] as readonly Action[]);
-      else {
-        const found: Action[] = [];
-        (this.#finders[i] as Finder<Action>).find(state, found);
-        byVariant.push(found);
-      }
+    const affected = by?.operator.affects;
+    if (before !== undefined && affected?.length === 0 && !this.#varies) return before;
+    let byVariant: (readonly Action[])[];
+    if (before === undefined || affected === undefined) byVariant = this.#finders.map((finder) => finder.find(state));
+    else {
+      byVariant = before.byVariant.slice();
+      for (const i of affected) byVariant[i] = (this.#finders[i] as Finder<Action>).find(state);
     }
     const mark = ++this.#marks;
-    const entries: { command: string; action: Action }[] = [];
+    const actions: Action[] = [];
     for (const list of byVariant)
       for (const action of list) {
         if (action.mark === mark) continue;
         action.mark = mark;
-        entries.push({ command: action.command ?? this.command(action, state), action });
+        actions.push(action);
       }
-    entries.sort((a, b) => (a.command < b.command ? -1 : a.command > b.command ? 1 : a.action.key < b.action.key ? -1 : 1));
-    const distinct = entries.filter((entry, i) => entry.command !== entries[i - 1]?.command);
-    return {
-      commands: Object.freeze(distinct.map((entry) => entry.command)),
-      actions: distinct.map((entry) => entry.action),
-      byVariant,
-    };
+    return this.#varies ? this.#sortedIn(state, actions, byVariant) : sorted(actions, byVariant);
+  }
+
+  /** As `sorted`, for commands that depend on the state. */
+  #sortedIn(state: State, actions: readonly Action[], byVariant: Available['byVariant']): Available {
+    const given = actions.map((action) => ({ ...action, command: this.command(action, state), action }));
+    const { commands, actions: chosen } = sorted(given, byVariant);
+    return { commands, actions: (chosen as typeof given).map((each) => each.action), byVariant };
   }
 
   /** The actions that can be taken, one for each command, in the order of their commands. */
@@ -207,7 +173,7 @@ export class Game {
 
   /** What is typed to take the action. */
   command(action: Action, state: State): string {
-    const { template, slots } = action.words;
+    const { template, slots } = action.operator;
     return action.command ?? this.#texts.write(template, this.#texts.bind(slots, action.arguments), state);
   }
 
@@ -218,17 +184,12 @@ export class Game {
 
   /** What is said after the action; `state` is the one that it led to. */
   feedback(action: Action, state: State): string {
-    const { feedback, slots } = action.words;
+    const { feedback, slots } = action.operator;
     return this.#texts.write(feedback, this.#texts.bind(slots, action.arguments), state);
   }
 
   solved(state: State): boolean {
     return this.#goal.some((finder) => finder.some(state));
-  }
-
-  /** Can the action change whether the game is solved? */
-  decides(action: Action): boolean {
-    return touched(action.effects, this.#relations).some((predicate) => this.#goalFluents.has(predicate));
   }
 
   /** The state as plain numbers: what differs from the start. Equal for equal states, and the same in every process that loads the game. */
@@ -247,81 +208,22 @@ export class Game {
     const lines = differences.map((each, i) => (i % 2 === 0 ? this.#relations.nameOf(each) : String(each)));
     return sha256([this.id, ...lines].join('\n'));
   }
-
-  #effect({ variables, condition, negated, predicate, terms }: CompiledEffect): Effect {
-    const over = (literal: Pick<CompiledEffect, 'negated' | 'predicate' | 'terms'>): Target => ({
-      negated: literal.negated,
-      relation: this.#relations.relation(literal.predicate, literal.terms.length),
-      terms: groundTerms(literal.terms, this.#relations),
-    });
-    return { variables, condition: condition.map(over), ...over({ negated, predicate, terms }) };
-  }
-
-  #action(
-    variant: Variant,
-    words: OperatorWords,
-    effects: readonly Effect[],
-    values: Int32Array,
-    precondition: readonly number[],
-  ): Action | null {
-    const given = [...values.subarray(0, variant.operator.parameters.length)];
-    const key = [variant.operator.name, ...given.map((object) => this.objects[object])].join(' ');
-    const known = this.#actions.get(key);
-    if (known !== undefined) return known;
-    const ground = effectsOf(
-      precondition,
-      effects.flatMap((effect) => this.#groundEffects(effect, values)),
-    );
-    if (ground === null) return null;
-    for (const [atom] of ground.always) this.#cells.touch(atom);
-    for (const { atom } of ground.conditional) this.#cells.touch(atom);
-    const predicates = new Set(touched(ground, this.#relations));
-    const action: Action = {
-      operator: variant.operator.name,
-      arguments: given,
-      effects: ground,
-      key,
-      words,
-      command: words.varies ? null : this.#texts.write(words.template, this.#texts.bind(words.slots, given), START),
-      affects: this.#finders.flatMap((finder, i) => ([...finder.fluents].some((predicate) => predicates.has(predicate)) ? [i] : [])),
-      mark: 0,
-    };
-    this.#actions.set(key, action);
-    return action;
-  }
-
-  /** The effect for every value of its own variables, without those that can never happen. */
-  #groundEffects({ variables, condition, negated, relation, terms }: Effect, values: Int32Array): GroundEffect[] {
-    const all = [...values, ...variables.map(() => -1)];
-    const objectOf = (term: number): number => (term < 0 ? ~term : (all[term] as number));
-    const out: GroundEffect[] = [];
-    const visit = (i: number): void => {
-      const variable = variables[i];
-      if (variable !== undefined) {
-        for (const object of this.#relations.objects.members(variable.type)) {
-          all[values.length + i] = object;
-          visit(i + 1);
-        }
-        return;
-      }
-      const literals: number[] = [];
-      for (const literal of condition) {
-        const row = literal.terms === null ? -1 : literal.relation.row(literal.terms.map(objectOf));
-        const isDecided = row < 0 || !literal.relation.fluent;
-        if (isDecided && row >= 0 === literal.negated) return;
-        if (!isDecided) literals.push(literal.negated ? ~(literal.relation.atoms[row] as number) : (literal.relation.atoms[row] as number));
-      }
-      const row = relation.row((terms as Int32Array).map(objectOf));
-      if (row >= 0) out.push({ condition: literals, negated, atom: relation.atoms[row] as number });
-    };
-    visit(0);
-    return out;
-  }
 }
 
-function touched(effects: Effects, relations: Relations): string[] {
-  const atoms = [...effects.always.map(([atom]) => atom), ...effects.conditional.map(({ atom }) => atom)];
-  return atoms.map((atom) => (relations.relationOf[atom] as { name: string }).name);
+/** Sorted by command; of actions with the same command, the first in the order of operators and arguments. */
+function sorted(actions: Action[], byVariant: Available['byVariant']): Available {
+  actions.sort((a, b) => ((a.command as string) < (b.command as string) ? -1 : a.command === b.command ? compareActions(a, b) : 1));
+  const commands: string[] = [];
+  let last: string | null = null;
+  let kept = 0;
+  for (const action of actions) {
+    if (action.command === last) continue;
+    last = action.command;
+    commands.push(last as string);
+    actions[kept++] = action;
+  }
+  actions.length = kept;
+  return { commands: Object.freeze(commands), actions, byVariant };
 }
 
 /** Fast Downward drops a plain goal of facts that never change; TextWorld then fails to load the game. */

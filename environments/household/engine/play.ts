@@ -58,7 +58,7 @@ export class Play {
       game,
       state: next,
       observation: this.game.feedback(action, next),
-      solved: this.game.decides(action) ? this.game.solved(next) : solved,
+      solved: action.operator.decides ? this.game.solved(next) : solved,
       available: this.game.available(next, available, action),
     };
     return true;
