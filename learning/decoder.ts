@@ -1,101 +1,67 @@
 /**
- * Batched decoding with a key/value cache. The caches of a few rows lie together in a block and are read by one run; rows move together as others are
- * cleared, so that no run is half empty. Caches are shared memory, time-major [tokens, rows of the block, heads, head size], so that any number of first
- * tokens is contiguous; the lanes read them and this thread writes them. What a row gives depends on the calls alone, not on the lanes.
+ * Batched decoding with a key/value cache. Every row's cache is memory of its own, shared with the lanes, which read it while this thread writes it; a run
+ * takes several rows of any lengths and computes no padding. What a row gives depends on the calls alone, not on the lanes.
  */
 import { badInput } from '../core/errors.ts';
 import { MASKED, depthsOf, indexFeed, int64 } from './batch.ts';
 import { folded } from './fold.ts';
 import { openLanes } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
-import { cacheNames, decodeGraph } from './llama.ts';
+import { decodeGraph, decodeNames } from './llama.ts';
 import { checkModel } from './model.ts';
 import type { Append, Decoder, LlamaConfig, Model } from './types.ts';
 
-/** Rows of a block, and of a run, at most: their tensors fit in a core's cache (16 and 64 are equally fast for 0.5 M parameters, 8 is slower). */
-const MOST_BLOCK_ROWS = 16;
-/** The cached tokens that a run reads are a multiple of this, so that few different shapes occur. */
-const CACHE_MULTIPLE = 16;
-const SESSION = 'decode';
+/** Rows of a run: the smallest of these that is enough. An idle slot costs some time, and each number has a session of its own, made when first needed. */
+const SLOTS = [1, 4, 16];
+const MOST_SLOTS = SLOTS.at(-1)!;
+const slotsFor = (rows: number) => SLOTS.find((slots) => slots >= rows) ?? MOST_SLOTS;
+const sessionName = (slots: number) => `decode ${slots}`;
 
 /** An append with its tree resolved. */
 interface Task {
   append: Append;
-  /** Its place in the caller's list. */
-  order: number;
   parents: number[];
   depths: Int32Array;
 }
 
-/** Tasks that are run together: each at a place among `rows`, on the caches of a block (or on none: rows that have no path yet). */
-interface Run {
-  tasks: { task: Task; place: number }[];
-  rows: number;
-  block: Block | undefined;
-}
-
-/** Memory for the paths of a block's rows: per layer, keys and values. */
-type Block = { keys: Float32Array; values: Float32Array }[];
+/** Memory for a row's path: per layer, keys and values, each [context, key/value heads, head size]. */
+type Cache = { keys: Float32Array; values: Float32Array }[];
 
 class LlamaDecoder implements Decoder {
   readonly rows: number;
   readonly #config: LlamaConfig;
   readonly #context: number;
   readonly #lanes: Lane[];
-  readonly #blockRows: number;
-  readonly #blocks: Block[] = [];
+  readonly #weights: Map<string, Float32Array>;
+  readonly #sessions = new Map<number, Promise<unknown>>();
+  /** Made when a row first keeps something. */
+  readonly #caches: (Cache | undefined)[];
   readonly #lengths: Int32Array;
-  /** Where a row's path lies: block times rows of a block plus place, or -1 while it has none. */
-  readonly #homes: Int32Array;
-  /** Numbers per token and row in a cache. */
+  /** Numbers per token in a cache. */
   readonly #width: number;
+  /** Stands for the cache of a row that has none. */
+  readonly #nothing: Float32Array;
 
   constructor(model: Model, rows: number, context: number, lanes: Lane[]) {
     this.rows = rows;
     this.#config = model.config;
     this.#context = context;
     this.#lanes = lanes;
-    this.#blockRows = Math.min(MOST_BLOCK_ROWS, rows);
+    this.#weights = folded(model.config, model.tensors);
+    this.#caches = new Array<Cache | undefined>(rows).fill(undefined);
     this.#lengths = new Int32Array(rows);
-    this.#homes = new Int32Array(rows).fill(-1);
     this.#width = model.config.num_key_value_heads * model.config.head_dim;
+    this.#nothing = new Float32Array(new SharedArrayBuffer(this.#width * 4));
   }
 
-  /** The free place with the lowest number; blocks are made when they are first needed. */
-  #freeHome(): number {
-    const taken = new Set(this.#homes);
-    let home = 0;
-    while (taken.has(home)) home++;
-    if (home >= this.#blocks.length * this.#blockRows) {
-      const memory = () => new Float32Array(new SharedArrayBuffer(this.#context * this.#blockRows * this.#width * 4));
-      this.#blocks.push(Array.from({ length: this.#config.num_hidden_layers }, () => ({ keys: memory(), values: memory() })));
-    }
-    return home;
-  }
-
-  /** Copies the first `length` tokens of one place to another. */
-  #copyPath(from: number, to: number, length: number): void {
-    const width = this.#width;
-    const target = this.#blocks[Math.floor(to / this.#blockRows)]!;
-    this.#blocks[Math.floor(from / this.#blockRows)]!.forEach((source, layer) => {
-      for (const kind of ['keys', 'values'] as const) {
-        for (let t = 0; t < length; t++) {
-          const start = (t * this.#blockRows + (from % this.#blockRows)) * width;
-          target[layer]![kind].set(source[kind].subarray(start, start + width), (t * this.#blockRows + (to % this.#blockRows)) * width);
-        }
-      }
-    });
-  }
-
-  /** Moves rows out of the last blocks as long as all of them fit into fewer. */
-  #compact(): void {
-    const needed = Math.ceil(this.#homes.reduce((count, home) => count + (home >= 0 ? 1 : 0), 0) / this.#blockRows);
-    this.#homes.forEach((home, row) => {
-      if (home < needed * this.#blockRows) return;
-      const to = this.#freeHome();
-      this.#copyPath(home, to, this.#lengths[row]!);
-      this.#homes[row] = to;
-    });
+  #cache(row: number): Cache {
+    const size = this.#context * this.#width;
+    const memory = () => {
+      const all = new SharedArrayBuffer(this.#config.num_hidden_layers * 2 * size * 4); // one buffer: each is work for the lanes to take over
+      const part = (i: number) => new Float32Array(all, i * size * 4, size);
+      return Array.from({ length: this.#config.num_hidden_layers }, (_, layer) => ({ keys: part(2 * layer), values: part(2 * layer + 1) }));
+    };
+    return (this.#caches[row] ??= memory());
   }
 
   #checkRow(row: number): void {
@@ -117,7 +83,7 @@ class LlamaDecoder implements Decoder {
     const deepest = this.#lengths[row]! + 1 + depths.reduce((a, b) => Math.max(a, b));
     if (deepest > this.#context)
       throw badInput(`${field}: length of row ${row}`, deepest, `the decoder holds ${this.#context} tokens a row`);
-    return { append, order, parents, depths };
+    return { append, parents, depths };
   }
 
   async step(appends: Append[]): Promise<Float32Array[]> {
@@ -128,97 +94,91 @@ class LlamaDecoder implements Decoder {
         appends.map(({ row }) => row),
         'distinct rows',
       );
-    this.#compact();
-    const outputs: Float32Array[][] = appends.map(() => []);
-    const runs = this.#plan(tasks).map((run, i) => this.#run(run, this.#lanes[i % this.#lanes.length]!, outputs));
+    const runs: Task[][] = [];
+    for (let at = 0; at < tasks.length; at += MOST_SLOTS) runs.push(tasks.slice(at, at + MOST_SLOTS));
+    for (const run of runs) await this.#session(slotsFor(run.length));
     // All runs come to rest before a failure is passed on: the lanes read memory that this object owns.
-    const results = await Promise.allSettled(runs);
+    const results = await Promise.allSettled(
+      runs.map((run, i) => this.#lanes[i % this.#lanes.length]!.run(sessionName(slotsFor(run.length)), this.#feeds(run))),
+    );
     for (const result of results) if (result.status === 'rejected') throw result.reason;
-    for (const result of results) if (result.status === 'fulfilled') result.value();
-    return outputs.flat();
+    return results.flatMap((result, i) => (result.status === 'fulfilled' ? this.#take(runs[i]!, result.value) : []));
   }
 
-  /** Rows with a path run by blocks. Those without one need no cache and are often fed a whole prompt, so they run among themselves. */
-  #plan(tasks: Task[]): Run[] {
-    const fresh = tasks.filter(({ append: { row } }) => this.#homes[row]! < 0);
-    const runs: Run[] = [];
-    for (let at = 0; at < fresh.length; at += this.#blockRows) {
-      const part = fresh.slice(at, at + this.#blockRows);
-      runs.push({ tasks: part.map((task, place) => ({ task, place })), rows: part.length, block: undefined });
+  /** Loads the session for this many slots unless that has been done. */
+  #session(slots: number): Promise<unknown> {
+    let session = this.#sessions.get(slots);
+    if (!session) {
+      const bytes = decodeGraph(this.#config, slots, this.#weights);
+      session = Promise.all(this.#lanes.map((lane) => lane.load(sessionName(slots), bytes)));
+      this.#sessions.set(slots, session);
     }
-    this.#blocks.forEach((block, b) => {
-      const mine = tasks.filter(({ append: { row } }) => Math.floor(this.#homes[row]! / this.#blockRows) === b);
-      const placed = mine.map((task) => ({ task, place: this.#homes[task.append.row]! % this.#blockRows }));
-      if (mine.length > 0) runs.push({ tasks: placed, rows: this.#blockRows, block });
-    });
-    return runs;
+    return session;
   }
 
-  /** Runs some tasks, fills in their outputs, and returns what is left to do once all runs have succeeded: keeping the new tokens. */
-  async #run({ tasks, rows, block }: Run, lane: Lane, outputs: Float32Array[][]): Promise<() => void> {
-    const T = Math.max(...tasks.map(({ task }) => task.append.ids.length));
-    const longest = Math.max(...tasks.map(({ task }) => this.#lengths[task.append.row]!));
-    const C = block ? Math.min(this.#context, Math.ceil(longest / CACHE_MULTIPLE) * CACHE_MULTIPLE) : 1;
-    const ids = new Int32Array(T * rows);
-    const positions = new Int32Array(T * rows);
-    const X = C + T;
-    const mask = new Float32Array(rows * T * X).fill(MASKED);
-    for (let row = 0; row < rows; row++) for (let t = 0; t < T; t++) mask[(row * T + t) * X + C + t] = 0;
+  /** What the decoding graph is fed for some rows; slots that are left over are given one token that nobody asked for. */
+  #feeds(run: Task[]): Record<string, Feed> {
+    const ids: number[] = [];
+    const positions: number[] = [];
     const reads: number[] = [];
-    for (const { task, place } of tasks) {
-      const { append, parents, depths } = task;
-      const length = this.#lengths[append.row]!;
-      append.ids.forEach((id, t) => {
-        ids[t * rows + place] = id;
-        positions[t * rows + place] = length + depths[t]!;
-        const line = (place * T + t) * X;
-        if (parents[t]! < 0) mask.fill(0, line, line + length);
-        else {
-          const above = (place * T + parents[t]!) * X;
-          mask.copyWithin(line, above, above + C + parents[t]! + 1);
-        }
-      });
-      for (const node of append.reads) reads.push(node * rows + place);
+    const slots = slotsFor(run.length);
+    const uncached = new Float32Array(slots);
+    const feeds: Record<string, Feed> = {};
+    for (let slot = 0; slot < slots; slot++) {
+      const task = run[slot];
+      const length = task ? this.#lengths[task.append.row]! : 0;
+      const mask = task ? maskOf(task.parents) : new Float32Array(1);
+      const T = task ? task.parents.length : 1;
+      const asked = task && task.append.reads.length > 0 ? task.append.reads : [0];
+      const readMask = new Float32Array(asked.length * T);
+      asked.forEach((node, i) => readMask.set(mask.subarray(node * T, (node + 1) * T), i * T));
+      for (const node of asked) reads.push(ids.length + node);
+      for (let t = 0; t < T; t++) {
+        ids.push(task ? task.append.ids[t]! : 0);
+        positions.push(length + (task ? task.depths[t]! : 0));
+      }
+      feeds[decodeNames.mask(slot)] = { data: mask, dims: [1, 1, T, T] };
+      feeds[decodeNames.readMask(slot)] = { data: readMask, dims: [1, 1, asked.length, T] };
+      const cache = length > 0 ? this.#cache(task!.append.row) : undefined;
+      if (!cache) uncached[slot] = MASKED;
+      const dims = [Math.max(1, length), 1, this.#config.num_key_value_heads, this.#config.head_dim];
+      for (let layer = 0; layer < this.#config.num_hidden_layers; layer++) {
+        const part = (memory: Float32Array | undefined) => ({ data: memory?.subarray(0, length * this.#width) ?? this.#nothing, dims });
+        feeds[decodeNames.keys(layer, slot)] = part(cache?.[layer]!.keys);
+        feeds[decodeNames.values(layer, slot)] = part(cache?.[layer]!.values);
+      }
     }
-    const feeds: Record<string, Feed> = {
+    return {
+      ...feeds,
       ids: indexFeed(ids),
-      positions: { data: int64(positions), dims: [T, rows] },
-      mask: { data: mask, dims: [rows, 1, T, X] },
-      reads: indexFeed(reads.length ? reads : [0]),
+      positions: { data: int64(positions), dims: [positions.length, 1] },
+      reads: indexFeed(reads),
+      uncached: { data: uncached, dims: [slots] },
     };
-    const dims = [C, rows, this.#config.num_key_value_heads, this.#config.head_dim];
-    const size = C * rows * this.#width;
-    for (let layer = 0; layer < this.#config.num_hidden_layers; layer++) {
-      const names = cacheNames(layer);
-      feeds[names.keys] = { data: block ? block[layer]!.keys.subarray(0, size) : new Float32Array(size), dims };
-      feeds[names.values] = { data: block ? block[layer]!.values.subarray(0, size) : new Float32Array(size), dims };
-    }
-    const results = await lane.run(SESSION, feeds);
-    const out = results['out']!;
-    const width = out.length / Math.max(1, reads.length);
-    let next = 0;
-    for (const { task } of tasks) {
-      for (const _ of task.append.reads) outputs[task.order]!.push(out.slice(next * width, ++next * width));
-    }
-    return () => tasks.forEach(({ task, place }) => this.#keep(task.append, results, place, rows));
   }
 
-  /** Writes the keys and values of an append's kept tokens (row `place` of the results' `rows`) at the end of its row's path. */
-  #keep({ row, keep }: Append, results: Record<string, Float32Array>, place: number, rows: number): void {
-    if (keep === 0) return;
-    const home = this.#homes[row]! >= 0 ? this.#homes[row]! : (this.#homes[row] = this.#freeHome());
-    const width = this.#width;
-    const length = this.#lengths[row]!;
-    this.#blocks[Math.floor(home / this.#blockRows)]!.forEach(({ keys, values }, layer) => {
-      const names = cacheNames(layer);
-      for (let t = 0; t < keep; t++) {
-        const source = (t * rows + place) * width;
-        const target = ((length + t) * this.#blockRows + (home % this.#blockRows)) * width;
-        keys.set(results[names.newKeys]!.subarray(source, source + width), target);
-        values.set(results[names.newValues]!.subarray(source, source + width), target);
+  /** Keeps the tokens that join the rows' paths, and returns the head's outputs. */
+  #take(run: Task[], results: Record<string, Float32Array>): Float32Array[] {
+    const asked = run.map(({ append }) => Math.max(1, append.reads.length));
+    const idle = slotsFor(run.length) - run.length; // slots that nobody asked for have an output each, too
+    const out = results['out']!;
+    const width = out.length / (asked.reduce((a, b) => a + b, 0) + idle);
+    const outputs: Float32Array[] = [];
+    let [token, read] = [0, 0];
+    run.forEach(({ append: { row, ids, reads, keep } }, i) => {
+      reads.forEach((_, j) => outputs.push(out.slice((read + j) * width, (read + j + 1) * width)));
+      if (keep > 0) {
+        const [from, to, at] = [token * this.#width, (token + keep) * this.#width, this.#lengths[row]! * this.#width];
+        this.#cache(row).forEach(({ keys, values }, layer) => {
+          keys.set(results[decodeNames.newKeys(layer)]!.subarray(from, to), at);
+          values.set(results[decodeNames.newValues(layer)]!.subarray(from, to), at);
+        });
+        this.#lengths[row]! += keep;
       }
+      token += ids.length;
+      read += asked[i]!;
     });
-    this.#lengths[row]! += keep;
+    return outputs;
   }
 
   length(row: number): number {
@@ -229,23 +189,36 @@ class LlamaDecoder implements Decoder {
   clear(row: number): void {
     this.#checkRow(row);
     this.#lengths[row] = 0;
-    this.#homes[row] = -1;
   }
 
   copy(from: number, to: number): void {
     this.#checkRow(from);
     this.#checkRow(to);
     if (from === to) return;
-    this.clear(to);
-    if (this.#homes[from]! < 0) return;
-    this.#homes[to] = this.#freeHome();
-    this.#lengths[to] = this.#lengths[from]!;
-    this.#copyPath(this.#homes[from]!, this.#homes[to]!, this.#lengths[from]!);
+    const length = this.#lengths[from]!;
+    this.#lengths[to] = length;
+    if (length === 0) return;
+    const target = this.#cache(to);
+    this.#cache(from).forEach(({ keys, values }, layer) => {
+      target[layer]!.keys.set(keys.subarray(0, length * this.#width));
+      target[layer]!.values.set(values.subarray(0, length * this.#width));
+    });
   }
 
   async close(): Promise<void> {
     await Promise.all(this.#lanes.map((lane) => lane.close()));
   }
+}
+
+/** Which new tokens each new token sees, [T, T] of 0 or MASKED: its ancestors and itself. */
+function maskOf(parents: number[]): Float32Array {
+  const T = parents.length;
+  const mask = new Float32Array(T * T).fill(MASKED);
+  parents.forEach((parent, t) => {
+    if (parent >= 0) mask.copyWithin(t * T, parent * T, parent * T + parent + 1);
+    mask[t * T + t] = 0;
+  });
+  return mask;
 }
 
 /** A decoder for `rows` sequences of at most `context` tokens each. BadInput for a model that is not well formed or reads less than `context`. */
@@ -256,6 +229,5 @@ export async function createDecoder(model: Model, options: { rows: number; conte
   const most = model.config.max_position_embeddings;
   if (!Number.isInteger(context) || context < 1 || context > most)
     throw badInput('context', context, `1 to ${most}, what the model can read`);
-  const bytes = decodeGraph(model.config, folded(model.config, model.tensors));
-  return new LlamaDecoder(model, rows, context, await openLanes(lanes, (lane) => lane.load(SESSION, bytes)));
+  return new LlamaDecoder(model, rows, context, await openLanes(lanes, async () => undefined));
 }

@@ -3,7 +3,7 @@
  * for reading whole trees and for decoding with a cache. What is asked of the final states is the business of others.
  *
  * Axes: T tokens of a row, H of them in a chunk of queries, R rows, S keys (of the same tokens), D width, F feed-forward width, V vocabulary,
- * K key/value heads, G query heads per key/value head, E size of a head, P reads, M positions, C cached tokens, X cached and new tokens.
+ * K key/value heads, G query heads per key/value head, E size of a head, P reads, M positions; in decoding C cached tokens, X cached and new ones.
  */
 import { CHUNKS, maskName } from './batch.ts';
 import { rotaryFrequencies } from './config.ts';
@@ -40,8 +40,8 @@ const groupsOf = (config: LlamaConfig) => config.num_attention_heads / config.nu
 /** The axis of query heads. With one query head per key/value head there is no axis G. */
 const queryHeads = (config: LlamaConfig) => (groupsOf(config) === 1 ? 'K' : 'K*G');
 
-/** An empty graph with the axes of a model; `symbolic` lists the further axes that only a run decides. */
-export function llamaGraph(config: LlamaConfig, symbolic: string[] = []): Graph {
+/** An empty graph with the axes of a model; `symbolic` lists the further axes that only a run decides, `twins` those that are as long as another. */
+export function llamaGraph(config: LlamaConfig, symbolic: string[] = [], twins: Record<string, string> = {}): Graph {
   return new Graph({
     T: 'symbolic',
     H: 'symbolic',
@@ -56,6 +56,7 @@ export function llamaGraph(config: LlamaConfig, symbolic: string[] = []): Graph 
     E: config.head_dim,
     M: config.max_position_embeddings,
     ...Object.fromEntries(symbolic.map((axis) => [axis, 'symbolic' as const])),
+    ...Object.fromEntries(Object.entries(twins).map(([axis, sameAs]) => [axis, { sameAs }])),
   });
 }
 
@@ -115,58 +116,68 @@ function rotaryTables(graph: Graph, config: LlamaConfig): [Value, Value] {
   return [graph.constant(cosines, ['M', String(half)]), graph.constant(sines, ['M', String(half)])];
 }
 
-/** Queries [T, R, heads*E] (or H of them) as attention reads them: [T, R, K, E] in batch order, or [R, K, T*G, E] with grouped heads. */
+/** Queries [T, R, heads*E] (any T and R) as attention reads them: [T, R, K, E] in batch order, or [R, K, T*G, E] with grouped heads. */
 function groupQueries(config: LlamaConfig, q: Value): { q: Value; batchQ: boolean } {
-  const T = q.axes[0]!;
-  if (groupsOf(config) === 1) return { q: reshape(q, [T, 'R', 'K', 'E']), batchQ: true };
-  const grouped = transpose(reshape(q, [T, 'R', 'K', 'G', 'E']), [1, 2, 0, 3, 4]);
-  return { q: reshape(grouped, ['R', 'K', `${T}*G`, 'E']), batchQ: false };
+  const [T, R] = q.axes as [string, string];
+  if (groupsOf(config) === 1) return { q: reshape(q, [T, R, 'K', 'E']), batchQ: true };
+  const grouped = transpose(reshape(q, [T, R, 'K', 'G', 'E']), [1, 2, 0, 3, 4]);
+  return { q: reshape(grouped, [R, 'K', `${T}*G`, 'E']), batchQ: false };
 }
 
-/** The result of attention [R, K, T(*G), E] (or H) as rows [T*R, heads*E]. */
+/** The result of attention [R, K, T(*G), E] as rows [T*R, heads*E]. */
 function ungroup(config: LlamaConfig, out: Value, T: string): Value {
-  const shape = [`${T}*R`, `${queryHeads(config)}*E`];
+  const R = out.axes[0]!;
+  const shape = [rowsOf(T, R), `${queryHeads(config)}*E`];
   if (groupsOf(config) === 1) return reshape(transpose(out, [2, 0, 1, 3]), shape);
-  return reshape(transpose(reshape(out, ['R', 'K', T, 'G', 'E']), [2, 0, 1, 3, 4]), shape);
+  return reshape(transpose(reshape(out, [R, 'K', T, 'G', 'E']), [2, 0, 1, 3, 4]), shape);
 }
+const rowsOf = (T: string, R: string) => (R === '1' ? T : `${T}*${R}`);
 
-/** A mask [R, 1, T, keys] (or H), repeated for grouped heads. */
+/** A mask [R, 1, T, keys], repeated for grouped heads. */
 function groupMask(config: LlamaConfig, mask: Value): Value {
   if (groupsOf(config) === 1) return mask;
-  const [T, keys] = [mask.axes[2]!, mask.axes[3]!];
-  return reshape(expand(reshape(mask, ['R', '1', T, '1', keys]), ['R', '1', T, 'G', keys]), ['R', '1', `${T}*G`, keys]);
+  const [R, , T, keys] = mask.axes as [string, string, string, string];
+  return reshape(expand(reshape(mask, [R, '1', T, '1', keys]), [R, '1', T, 'G', keys]), [R, '1', `${T}*G`, keys]);
 }
 
 /** From queries [T, R, heads*E], keys and values [S, R, K, E] of a layer to rows [T*R, heads*E]. */
 type Attend = (layer: number, q: Value, k: Value, v: Value) => Value;
 
-function blocks(graph: Graph, config: LlamaConfig, weights: Weights, attend: Attend): Value {
-  const ids = graph.input('ids', 'int64', ['T*R']);
-  const positions = graph.input('positions', 'int64', ['T', 'R']);
+/**
+ * The normed final states (without the last gain, which the head carries) at the nodes of input `reads` [P]: [P, D]. Nobody asks for other states, so the
+ * last layer computes what follows its attention for these nodes only; with `readQueries` its queries too, and attention is given P of them.
+ */
+function readStates(graph: Graph, config: LlamaConfig, weights: Weights, R: string, readQueries: boolean, attend: Attend): Value {
+  const rows = rowsOf('T', R);
+  const ids = graph.input('ids', 'int64', [rows]);
+  const positions = graph.input('positions', 'int64', ['T', R]);
+  const reads = graph.input('reads', 'int64', ['P']);
   const [cosines, sines] = rotaryTables(graph, config);
   graph.section = 'embed_tokens';
   let x = gather(weights.get(EMBEDDING)!, ids);
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
     graph.section = `layers.${layer}.self_attn`;
+    const last = layer === config.num_hidden_layers - 1;
     const through = (part: string, input: Value) => project(weights, layerName(layer, part), input);
     const h = rmsNorm(x, config.rms_norm_eps);
-    const heads = (part: string, count: string) => reshape(through(part, h), ['T', 'R', `${count}*E`]);
-    const q = rotary(heads('self_attn.q_proj', queryHeads(config)), positions, cosines, sines);
-    const k = rotary(heads('self_attn.k_proj', 'K'), positions, cosines, sines);
-    const keys = (value: Value) => rename(reshape(value, ['T', 'R', 'K', 'E']), ['S', 'R', 'K', 'E']);
-    const out = attend(layer, q, keys(k), keys(heads('self_attn.v_proj', 'K')));
+    const heads = (part: string, input: Value, T: string, count: string) => reshape(through(part, input), [T, R, `${count}*E`]);
+    const few = last && readQueries;
+    const queries = few
+      ? heads('self_attn.q_proj', gather(h, reads), 'P', queryHeads(config))
+      : heads('self_attn.q_proj', h, 'T', queryHeads(config));
+    const q = rotary(queries, few ? gather(positions, reads) : positions, cosines, sines);
+    const k = rotary(heads('self_attn.k_proj', h, 'T', 'K'), positions, cosines, sines);
+    const keys = (value: Value) => rename(reshape(value, ['T', R, 'K', 'E']), ['S', R, 'K', 'E']);
+    let out = attend(layer, q, keys(k), keys(heads('self_attn.v_proj', h, 'T', 'K')));
+    if (last) x = gather(x, reads);
+    if (last && !few) out = gather(out, reads);
     x = add(x, through('self_attn.o_proj', out));
     graph.section = `layers.${layer}.mlp`;
     const m = rmsNorm(x, config.rms_norm_eps);
     x = add(x, through('mlp.down_proj', mul(silu(through('mlp.gate_proj', m)), through('mlp.up_proj', m))));
   }
-  return x;
-}
-
-/** The normed final states (without the last gain, which the head carries) at the nodes of input `reads` [P]: [P, D]. */
-function readStates(graph: Graph, config: LlamaConfig, x: Value): Value {
   graph.section = 'norm';
-  return rmsNorm(gather(x, graph.input('reads', 'int64', ['P'])), config.rms_norm_eps);
+  return rmsNorm(x, config.rms_norm_eps);
 }
 
 /**
@@ -177,14 +188,13 @@ export function treeStates(graph: Graph, config: LlamaConfig, weights: Weights):
   const keys = (chunk: number) => (chunk === CHUNKS - 1 ? 'S' : `${chunk + 1}*H`);
   const masks = Array.from({ length: CHUNKS }, (_, c) => groupMask(config, graph.input(maskName(c), 'float32', ['R', '1', 'H', keys(c)])));
   const alpha = 1 / Math.sqrt(config.head_dim);
-  const x = blocks(graph, config, weights, (_, queries, k, v) => {
+  return readStates(graph, config, weights, 'R', false, (_, queries, k, v) => {
     const chunks = split(queries, 0, new Array<string>(CHUNKS).fill('H')).map((chunk, c) => {
       const { q, batchQ } = groupQueries(config, chunk);
       return ungroup(config, attention(q, first(k, keys(c)), first(v, keys(c)), masks[c]!, alpha, batchQ), 'H');
     });
     return concat(chunks, 0, 'T*R');
   });
-  return readStates(graph, config, x);
 }
 
 /** The head over states [P, D]: logits [P, V], or score logits [P]. */
@@ -200,37 +210,64 @@ export function valueHead(weights: Weights, states: Value): Value {
   return reshape(linear(states, weights.get(VALUE_HEAD)!), ['P']);
 }
 
-/** Names of a layer's caches among the inputs, and of its new keys and values among the outputs, of the decoding graph. */
-export const cacheNames = (layer: number) => ({
-  keys: `cache_k${layer}`,
-  values: `cache_v${layer}`,
-  newKeys: `new_k${layer}`,
-  newValues: `new_v${layer}`,
-});
+/** Names of tensors of the decoding graph: inputs of slot `slot`, and outputs of all slots together. */
+export const decodeNames = {
+  mask: (slot: number) => `mask ${slot}`,
+  readMask: (slot: number) => `mask of reads ${slot}`,
+  keys: (layer: number, slot: number) => `keys ${layer}/${slot}`,
+  values: (layer: number, slot: number) => `values ${layer}/${slot}`,
+  newKeys: (layer: number) => `new keys ${layer}`,
+  newValues: (layer: number) => `new values ${layer}`,
+};
 
 /**
- * New tokens on cached paths: inputs ids, positions, reads as for trees, mask [R, 1, T, X], caches [C, R, K, E] per layer; outputs `out` (the head) and
- * the new keys and values [S, R, K, E] per layer. Caches are inputs only, because every output is copied on its way out. Without `data` the matrices are
- * inputs too.
+ * New tokens on cached paths, for `slots` paths in one run. The tokens of all slots lie behind each other, T in all, without padding: inputs ids [T],
+ * positions [T, 1], reads [P] in the order of the slots. Slot i has T_i tokens, of which it reads P_i, and C_i cached ones that all of them see, at least
+ * one of each: masks [1, 1, T_i, T_i] and, for the reads, [1, 1, P_i, T_i]; caches [C_i, 1, K, E] per layer. `uncached` [slots] is added to the scores of a
+ * slot's cached tokens: MASKED where the one that there must be is nothing. Outputs: `out` (the head), and per layer the new keys and values [T, 1, K, E].
+ * Caches are inputs only, because every output is copied on its way out. Without `data` the matrices are inputs too.
  */
-export function decodeGraph(config: LlamaConfig, data?: ReadonlyMap<string, Float32Array>): Uint8Array {
-  const graph = llamaGraph(config, ['C', 'X']);
+export function decodeGraph(config: LlamaConfig, slots: number, data?: ReadonlyMap<string, Float32Array>): Uint8Array {
+  const all = Array.from({ length: slots }, (_, slot) => slot);
+  const graph = llamaGraph(
+    config,
+    all.flatMap((i) => [`T${i}`, `P${i}`, `C${i}`, `X${i}`]),
+    Object.fromEntries(all.map((i) => [`S${i}`, `T${i}`])),
+  );
   const weights = llamaWeights(graph, config, data ? { data } : {});
-  const mask = groupMask(config, graph.input('mask', 'float32', ['R', '1', 'T', 'X']));
+  const masks = all.map((i) => groupMask(config, graph.input(decodeNames.mask(i), 'float32', ['1', '1', `T${i}`, `S${i}`])));
+  const readMasks = all.map((i) => groupMask(config, graph.input(decodeNames.readMask(i), 'float32', ['1', '1', `P${i}`, `S${i}`])));
+  const uncached = split(graph.input('uncached', 'float32', [String(slots)]), 0, new Array<string>(slots).fill('1'));
   const alpha = 1 / Math.sqrt(config.head_dim);
   const outputs: Record<string, Value> = {};
-  const x = blocks(graph, config, weights, (layer, queries, k, v) => {
-    const { q, batchQ } = groupQueries(config, queries);
-    const names = cacheNames(layer);
-    const oldK = graph.input(names.keys, 'float32', ['C', 'R', 'K', 'E']);
-    const oldV = graph.input(names.values, 'float32', ['C', 'R', 'K', 'E']);
-    outputs[names.newKeys] = k;
-    outputs[names.newValues] = v;
-    const scores = [oldK, k].map((keys) => matmul(q, keys, { batchA: batchQ, batchB: true, transB: true, alpha }));
-    const p = softmax(add(concat(scores, 3, 'X'), mask));
-    const [pOld, pNew] = split(p, 3, ['C', 'S']) as [Value, Value];
-    return ungroup(config, add(matmul(pOld, oldV, { batchB: true }), matmul(pNew, v, { batchB: true })), 'T');
+  const states = readStates(graph, config, weights, '1', true, (layer, queries, k, v) => {
+    outputs[decodeNames.newKeys(layer)] = k;
+    outputs[decodeNames.newValues(layer)] = v;
+    const last = layer === config.num_hidden_layers - 1;
+    const asking = all.map((i) => (last ? `P${i}` : `T${i}`));
+    const [qs, ks, vs] = [
+      split(queries, 0, asking),
+      ...[k, v].map((value) =>
+        split(
+          value,
+          0,
+          all.map((i) => `S${i}`),
+        ),
+      ),
+    ] as Value[][];
+    const outs = all.map((i) => {
+      const { q, batchQ } = groupQueries(config, qs![i]!);
+      const [oldK, oldV] = [decodeNames.keys, decodeNames.values].map((name) =>
+        graph.input(name(layer, i), 'float32', [`C${i}`, '1', 'K', 'E']),
+      ) as [Value, Value];
+      const scores = (keys: Value) => matmul(q, keys, { batchA: batchQ, batchB: true, transB: true, alpha });
+      const mask = (last ? readMasks : masks)[i]!;
+      const p = softmax(concat([add(scores(oldK), uncached[i]!), add(scores(ks![i]!), mask)], 3, `X${i}`));
+      const [pOld, pNew] = split(p, 3, [`C${i}`, `S${i}`]) as [Value, Value];
+      return ungroup(config, add(matmul(pOld, oldV, { batchB: true }), matmul(pNew, vs![i]!, { batchB: true })), asking[i]!);
+    });
+    return concat(outs, 0, last ? 'P' : 'T');
   });
-  outputs['out'] = head(config, weights, readStates(graph, config, x));
+  outputs['out'] = head(config, weights, states);
   return graph.emit(outputs);
 }

@@ -167,7 +167,7 @@ function graphCommand(): Command {
         options.kind === 'train'
           ? trainingGraph(config, isScore(config) ? 'softBCE' : 'crossEntropy', adapter)
           : options.kind === 'decode'
-            ? decodeGraph(config)
+            ? decodeGraph(config, 1)
             : readingGraph(config, isScore(config) ? 'scores' : 'logProbabilities');
       try {
         writeFileSync(options.output, bytes);

@@ -9,7 +9,7 @@ export function gather(x: Value, index: Value): Value {
   const axes = [index.axes[0]!, ...x.axes.slice(1)];
   return one(
     x.graph.node('Gather', [x, index], {
-      outputs: [{ axes }],
+      outputs: [{ axes, type: x.type }],
       attributes: { axis: 0 },
       backward: ([dy]) => [scatterSum(dy!, index, x.axes[0]!), undefined],
     }),
