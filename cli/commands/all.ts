@@ -7,6 +7,7 @@ import { envCommand } from './env.ts';
 import { episodesCommand } from './episodes.ts';
 import { exportCommand } from './export.ts';
 import { forkCommand } from './fork.ts';
+import { gamesCommand } from './games.ts';
 import { historyCommand } from './history.ts';
 import { keysCommand } from './keys.ts';
 import { lsCommand } from './ls.ts';
@@ -54,6 +55,7 @@ export function allCommands(): Command[] {
     tokenizerCommand(),
     modelCommand(),
     playCommand(),
+    gamesCommand(),
     envCommand(),
   ];
 }

@@ -2,9 +2,12 @@
 import { Command } from 'commander';
 import { readFileSync } from 'node:fs';
 import { badInput } from '../../core/errors.ts';
+import type { GameIndex } from '../../environments/household/game-index.ts';
 import { worldNamed } from '../../environments/registry.ts';
 import { note, print } from '../output.ts';
+import { indexWithProgress, problemLines } from '../game-folders.ts';
 
+const GENERATED = 'generated';
 const DEFAULTS = { host: '127.0.0.1', port: 8000, tasks: 1000, maxSessions: 256, idleTimeoutS: 15 * 60, sessionTimeoutS: 24 * 60 * 60 };
 /** Reverse proxies and NATs forget connections that are silent for a minute. */
 const PING_INTERVAL_MS = 20_000;
@@ -17,6 +20,7 @@ const LONGEST_TIMEOUT_S = 2_000_000;
 interface Options {
   host: string;
   port: string;
+  games: string;
   tasks: string;
   maxSessions: string;
   idleTimeout: string;
@@ -26,6 +30,7 @@ interface Options {
 export function envCommand(): Command {
   const serve = new Command('serve')
     .description('serve the household world to other programs (OpenEnv: WebSocket /ws; AgentGym: POST /create) until Ctrl-C')
+    .option('--games <folder>', 'a folder of ALFWorld data, or `generated`', GENERATED)
     .option('--tasks <n>', 'tasks in each split of the generated games', String(DEFAULTS.tasks))
     .option(
       '--host <address>',
@@ -50,11 +55,11 @@ async function serveCommand(options: Options): Promise<void> {
   const perSplit = within('--tasks', options.tasks, 1, MOST_TASKS);
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
   // Only this command needs the server's libraries.
-  const [{ serveEnvironment }, { tasksOfWorld }] = await Promise.all([
+  const [{ serveEnvironment }, { tasksOfFolder, tasksOfWorld }] = await Promise.all([
     import('../../environments/serve/server.ts'),
     import('../../environments/serve/tasks.ts'),
   ]);
-  const tasks = tasksOfWorld(worldNamed('household'), perSplit);
+  const tasks = options.games === GENERATED ? tasksOfWorld(worldNamed('household'), perSplit) : tasksOfFolder(indexed(options.games));
   const server = await serveEnvironment(tasks, {
     ...bounds,
     host: options.host,
@@ -74,6 +79,14 @@ async function serveCommand(options: Options): Promise<void> {
       .map(([why, n]) => `${n} ${why}`)
       .join(', ')}`,
   );
+}
+
+/** Games that cannot be served are named, and the others are served. */
+function indexed(folder: string): GameIndex {
+  const index = indexWithProgress(folder);
+  if (index.games.length === 0) throw badInput('--games', folder, 'no game of this folder can be played');
+  if (index.problems.length > 0) note(...problemLines(index));
+  return index;
 }
 
 /** A whole number within bounds. Throws BadInput. */

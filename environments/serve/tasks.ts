@@ -3,6 +3,8 @@ import { badInput } from '../../core/errors.ts';
 import { nearest } from '../../core/nearest.ts';
 import type { PanelTask, TaskPanel } from '../../core/nouns.ts';
 import type { Environment, World } from '../environment.ts';
+import type { GameIndex } from '../household/game-index.ts';
+import { IndexedGames } from '../household/indexed-games.ts';
 
 export interface ServedSplit {
   name: string;
@@ -16,8 +18,6 @@ export interface ServedTasks {
   name: string;
   /** One line for people. */
   description: string;
-  /** Most turns of an episode. */
-  turnCap: number;
   /** At least one; the first is the default. */
   splits: readonly ServedSplit[];
   /** A fresh game. Throws RatchetError where the task cannot be opened. */
@@ -39,9 +39,24 @@ export function tasksOfWorld(world: World, perSplit: number): ServedTasks {
   return {
     name: world.name,
     description: `${world.name}, generated: ${perSplit} tasks in each of ${roles.join(', ')}`,
-    turnCap: world.turnCap,
     splits: roles.map((role) => ({ name: role, type: TYPES[role], tasks: world.tasks(role, 0, perSplit) })),
     open: ({ id }) => world.open(id),
+  };
+}
+
+/** All games of a folder of ALFWorld data, split as it is. Games are loaded when they are asked for. */
+export function tasksOfFolder(index: GameIndex): ServedTasks {
+  const games = new IndexedGames(index);
+  const counts = index.splits.map((split) => `${index.games.filter((game) => game.split === split).length} ${split}`);
+  return {
+    name: 'household',
+    description: `household, games of ${index.folder}: ${counts.join(', ')}`,
+    splits: index.splits.map((name) => ({
+      name,
+      type: name === 'train' ? 'train' : name === 'valid_seen' || name === 'valid_unseen' ? 'test' : 'validation',
+      tasks: index.games.filter(({ split }) => split === name).map(({ id, family, sha256 }) => ({ id, family, sha256 })),
+    })),
+    open: ({ id }) => games.open(id),
   };
 }
 

@@ -1,0 +1,115 @@
+/** `ratchet games check` on folders with good and bad games, and `ratchet env serve --games` on one. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { indexGames } from '../../environments/household/game-index.ts';
+import { tasksOfFolder } from '../../environments/serve/tasks.ts';
+import { OpenEnvClient, post, serve, servers } from '../environments/serve/client.ts';
+import { belfries, bellGame, writeGames } from '../environments/small-games.ts';
+import { ratchet } from './cli.ts';
+
+const home = mkdtempSync(join(tmpdir(), 'ratchet-test-games-'));
+const env = { RATCHET_CACHE: join(home, 'cache') };
+after(async () => {
+  await Promise.all(servers.map((server) => server.close()));
+  rmSync(home, { recursive: true, force: true });
+});
+
+test('a folder of good games: every game is played through; a bad split is bad input', async () => {
+  const folder = belfries(join(home, 'good'), { train: 6, valid_unseen: 2 });
+  writeGames(folder, { 'json_2.1.1/train/pick_and_place_simple-AppleSliced-None-Tower-1/trial_1/game.tw-pddl': bellGame(99) });
+  const [all, split, wrong] = await Promise.all([
+    ratchet(['games', 'check', folder], { env }),
+    ratchet(['games', 'check', folder, '--split', 'valid_unseen', '--json'], { env }),
+    ratchet(['games', 'check', folder, '--split', 'valid_unsen'], { env }),
+  ]);
+  assert.equal(all.code, 0, all.err);
+  assert.match(all.out, /^8 games: 8 solved, 0 loaded \(no walkthrough\), 0 failed\nturns to solve: 2 to 2, median 2\n/);
+  assert.match(all.out, /1 file not among the games: left out by ALFWorld\n  .*AppleSliced/);
+  const { games } = JSON.parse(split.out) as { games: { id: string; verdict: string; turns: number }[] };
+  assert.deepEqual(
+    games.map(({ verdict, turns }) => [verdict, turns]),
+    [
+      ['solved', 2],
+      ['solved', 2],
+    ],
+  );
+  assert.equal(wrong.code, 2);
+  assert.match(wrong.err, /did you mean valid_unseen\? The folder has train, valid_unseen/);
+});
+
+test('bad games are named, each with its reason, and the exit code is 1', async () => {
+  const folder = writeGames(join(home, 'bad'), {
+    'good/game.tw-pddl': bellGame(0),
+    'no-walkthrough/game.tw-pddl': bellGame(1, { walkthrough: null }),
+    'idle-turn/game.tw-pddl': bellGame(2, { walkthrough: ['help', 'ring bell 3', 'ring bell 2'] }),
+    'too-short/game.tw-pddl': bellGame(3, { walkthrough: ['ring bell 3'] }),
+    'wrong-words/game.tw-pddl': bellGame(4, { walkthrough: ['ring bell 3', 'strike bell 2'] }),
+    'no-domain/game.tw-pddl': bellGame(5, { pddl_domain: '(define (domain' }),
+    'no-goal/game.tw-pddl': bellGame(6, {
+      pddl_problem: '(define (problem p) (:domain belfry) (:objects b - bell) (:init) (:goal (rung b)))',
+    }),
+    'unsolvable/game.tw-pddl': bellGame(7, { solvable: false }),
+    'broken/game.tw-pddl': bellGame(8).slice(0, 500),
+  });
+  const [text, json] = await Promise.all([
+    ratchet(['games', 'check', folder], { env }),
+    ratchet(['games', 'check', folder, '--json'], { env }),
+  ]);
+  assert.deepEqual([text.code, json.code], [1, 1]);
+  assert.match(text.err, /^ratchet: 6 games of .* no good; the first is no-domain: /);
+  assert.doesNotMatch(text.err, /\n\s+at /);
+  const { games, problems } = JSON.parse(json.out) as {
+    games: { id: string; verdict: string; detail: string | null }[];
+    problems: { path: string; kind: string }[];
+  };
+  assert.deepEqual(Object.fromEntries(games.map(({ id, verdict }) => [id, verdict])), {
+    good: 'solved',
+    'no-walkthrough': 'loaded',
+    'idle-turn': 'solved',
+    'too-short': 'failed',
+    'wrong-words': 'failed',
+    'no-domain': 'failed',
+    'no-goal': 'failed',
+  });
+  const detailOf = (id: string): string => games.find((game) => game.id === id)?.detail ?? '';
+  assert.match(detailOf('too-short'), /its walkthrough of 1 turns does not solve it/);
+  assert.match(detailOf('wrong-words'), /turn 2 of its walkthrough, "strike bell 2", is not admissible/);
+  assert.match(detailOf('no-goal'), /goal/);
+  assert.deepEqual(
+    problems.map(({ path, kind }) => [path.split('/')[0], kind]),
+    [
+      ['broken', 'broken'],
+      ['unsolvable', 'unsolvable'],
+    ],
+  );
+  const none = await ratchet(['games', 'check', join(home, 'nowhere')], { env });
+  assert.equal(none.code, 2);
+});
+
+test("a served folder has the folder's splits, and each game plays as its file says", async () => {
+  const folder = belfries(join(home, 'served'), { train: 4, valid_seen: 2 });
+  const index = indexGames(folder, { cacheFolder: null });
+  const { url } = await serve({}, tasksOfFolder(index));
+  const [first] = index.games.filter(({ split }) => split === 'valid_seen');
+  assert.ok(first);
+  assert.deepEqual((await post(`${url}/household/num_tasks`, { split: 'train' })).json, { num_tasks: 4 });
+  const client = await OpenEnvClient.connect(url);
+  const start = await client.reset({ split: 'valid_seen', index: 0 });
+  assert.deepEqual(start.data.observation?.['task'], { id: first.id, split: 'valid_seen', index: 0, sha256: first.sha256 });
+  assert.equal(start.data.observation?.['text'], '-= A belfry =-\n\nYou see bell 3, bell 2, and bell 1.\n\nYour task is to: ring 2 bells.');
+  assert.deepEqual(start.data.observation?.['admissible_commands'], ['ring bell 1', 'ring bell 2', 'ring bell 3']);
+  assert.equal((await client.step('ring bell 3')).data.reward, 0);
+  const end = await client.step('ring bell 2');
+  assert.deepEqual([end.data.reward, end.data.done, end.data.observation?.['won']], [1, true, true]);
+
+  // A file that changed under the server is no longer the task that it names; the session goes on.
+  writeGames(folder, { [`json_2.1.1/${index.games[0]?.id}/game.tw-pddl`]: bellGame(50) });
+  const changed = await client.reset({ split: 'train', index: 0 });
+  assert.equal(changed.data.code, 'EXECUTION_ERROR');
+  assert.match(changed.data.message ?? '', /has changed/);
+  assert.equal((await client.reset({ split: 'train', index: 1 })).type, 'observation');
+  await client.close();
+});
