@@ -1,0 +1,27 @@
+/** The models that are compared, and the shape of a training batch. */
+import { llamaConfig } from '../../learning/model.ts';
+import type { LlamaConfig } from '../../learning/types.ts';
+
+export interface Size {
+  name: string;
+  layers: number;
+  width: number;
+  heads: number;
+  feedForward: number;
+}
+
+export const SIZES: readonly Size[] = [
+  { name: '1M', layers: 4, width: 128, heads: 4, feedForward: 384 },
+  { name: '6M', layers: 6, width: 256, heads: 8, feedForward: 768 },
+  { name: '16M', layers: 8, width: 384, heads: 12, feedForward: 1152 },
+  { name: '60M', layers: 14, width: 576, heads: 18, feedForward: 1728 },
+];
+
+export const VOCABULARY = 1000;
+/** Sequences and tokens of a training batch. */
+export const BATCH = { sequences: 16, tokens: 256 };
+
+export function configOf(size: Size, { vocabulary = VOCABULARY, context = 1024 } = {}): LlamaConfig {
+  const { layers, width, heads, feedForward } = size;
+  return llamaConfig({ vocabulary, width, layers, heads, feedForward, context });
+}
