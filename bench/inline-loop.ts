@@ -20,6 +20,7 @@ import { ensureServers } from '../infra/servers.ts';
 import { endpointEnvironment } from '../infra/endpoints.ts';
 import { badInput } from '../core/errors.ts';
 import { numericFingerprint } from '../learning/compute/fingerprint.ts';
+import { chooseGames, storeGames } from '../cli/games.ts';
 import { loadRecipe } from '../recipes/load.ts';
 import type { Recipe } from '../recipes/schema.ts';
 import { iterate, warmStart, type LoopCalls, type LoopState, type Tell } from '../workflows/improvement-loop.ts';
@@ -93,12 +94,13 @@ if (import.meta.main) {
       id: { type: 'string', default: `inline-${process.pid}` },
     },
   });
-  const recipe = loadRecipe(values.recipe, {
+  const asked = loadRecipe(values.recipe, {
     scale: values.scale,
     overrides: values.set,
     ...(values.seed ? { seed: Number(values.seed) } : {}),
   });
   const store = await openStore();
+  const recipe = await storeGames(store, asked, chooseGames(asked));
   const started = performance.now();
   const clock = () => `${((performance.now() - started) / 1000).toFixed(1).padStart(7)} s`;
   let shown = started;

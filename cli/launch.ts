@@ -20,6 +20,7 @@ import type { Recipe } from '../recipes/schema.ts';
 import { RECIPE, type LoopInput } from '../workflows/durable-loop.ts';
 import type { improvementLoop } from '../workflows/index.ts';
 import { DEFAULT_FLEET, taskQueue } from '../workflows/task-queues.ts';
+import { chooseGames, storeGames, type ChosenGames } from './games.ts';
 import { loopStateOf, recipeAfter } from './records.ts';
 import { recordsOf } from './runs.ts';
 import { ask, type Session } from './session.ts';
@@ -30,9 +31,10 @@ export interface LaunchOptions {
   set: string[];
 }
 
-/** A recipe that could run, with the model it starts from. */
+/** A recipe that could run, with the games from a folder and the model it starts from. */
 export interface Prepared {
   recipe: Recipe;
+  games: ChosenGames | null;
   initial: { model: Model; tokenizerJson: string } | null;
 }
 
@@ -40,7 +42,7 @@ export interface Prepared {
 export function prepare(nameOrPath: string, { scale, seed, set }: LaunchOptions): Prepared {
   const recipe = loadRecipe(nameOrPath, { scale, overrides: set, ...(seed !== undefined && { seed }) });
   worldNamed(recipe.environment.name);
-  return { recipe, initial: recipe.policy.initial === null ? null : readInitial(recipe) };
+  return { recipe, games: chooseGames(recipe), initial: recipe.policy.initial === null ? null : readInitial(recipe) };
 }
 
 function readInitial({ policy, environment }: Recipe): { model: Model; tokenizerJson: string } {
@@ -106,10 +108,11 @@ export interface Launched {
 }
 
 /** Launches a prepared recipe under `runId`, or under the next free id. Throws Conflict when the id belongs to another recipe. */
-export async function launch(session: Session, { recipe: asked, initial: given }: Prepared, runId?: string): Promise<Launched> {
+export async function launch(session: Session, { recipe: asked, games, initial: given }: Prepared, runId?: string): Promise<Launched> {
   const { store } = session;
   const initial = given && (await storeModel(store, given.model, given.tokenizerJson));
-  const recipe: Recipe = initial ? { ...asked, policy: { ...asked.policy, initial: initial.sha256 } } : asked;
+  const played = await storeGames(store, asked, games);
+  const recipe: Recipe = initial ? { ...played, policy: { ...played.policy, initial: initial.sha256 } } : played;
   if (runId !== undefined) {
     const { created } = await createRun(store, runId, recipe);
     return created ? begin(session, fresh(runId, recipe, initial), 'started') : takeUp(session, runId, recipe, initial);

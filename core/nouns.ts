@@ -13,12 +13,14 @@ export interface ArtifactRef {
 
 /** One task of a panel: what is to be solved, and the digest of everything that defines it. */
 export interface PanelTask {
-  /** Stable name, unique within the panel, e.g. `unseen/clean/000017`. The environment makes the task from it. */
+  /** Stable name, unique within the panel, e.g. `unseen/clean/000017`. The environment makes the task from it, or its file in the store says what it is. */
   id: string;
   /** Task family, e.g. `clean`. */
   family: string;
-  /** Digest of the task's full content (home, objects, goal). */
+  /** Digest of everything that defines the task; where the task is a file, of its bytes. */
   sha256: Sha256;
+  /** Size of the task's file in the store; absent for tasks that the environment makes by itself. */
+  bytes?: number;
 }
 
 /**

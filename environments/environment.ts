@@ -38,7 +38,7 @@ export interface ScriptedAgent {
  * version that it was trained with. Tokens are words (no white space inside).
  */
 export interface Codec {
-  /** e.g. `household-compact-1`. */
+  /** e.g. `household-compact-2`. */
   readonly version: string;
   /** Every token the codec can produce, in a fixed order, without duplicates, special tokens first (`<pad>` is number 0). */
   readonly vocabulary: readonly string[];
@@ -53,10 +53,17 @@ export interface Codec {
 export interface World {
   readonly name: string;
   readonly codec: Codec;
-  /** Most turns of an episode. */
-  readonly turnCap: number;
-  /** `count` tasks of a role, numbers `from`.. `from + count - 1` of the endless, seeded list of that role's tasks. Roles never share a task. */
-  tasks(role: TaskPanel['role'], from: number, count: number): PanelTask[];
+  /** The endless lists of tasks that the world makes by itself, the usual one first. */
+  readonly collections: readonly string[];
+  /** Most turns of an episode of this task. */
+  turnCapOf(taskId: string): number;
+  /**
+   * `count` tasks of a role, numbers `from`.. `from + count - 1` of that role's list of a collection (the usual one if not given). Roles never share
+   * a task. Throws RatchetError('BadInput') for a collection that the world does not have.
+   */
+  tasks(role: TaskPanel['role'], from: number, count: number, collection?: string): PanelTask[];
+  /** The same world that can also open these tasks, given by the contents of their files. */
+  withFiles(files: ReadonlyMap<string, Uint8Array>): World;
   /** Opens the task with this id. Throws RatchetError('BadInput') for an id that the world does not have. */
   open(taskId: string): Environment;
   /** The expert: solves nearly every task with what it has seen so far. */

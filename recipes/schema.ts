@@ -45,7 +45,13 @@ export const recipeSchema = z
       .min(0)
       .max(2 ** 31 - 1),
     scale: z.enum(['micro', 'tiny', 'small', 'full']),
-    environment: z.strictObject({ name: z.string() }),
+    environment: z.strictObject({
+      name: z.string(),
+      /** Which tasks: a list that the environment makes by itself, or a folder of game files. What is hashed names the games by their digest in place of a folder. */
+      games: z.union([z.string().min(1), z.strictObject({ sha256: z.string(), bytes: z.int() })]).default('generated'),
+      /** The list that demonstrations are made in, where it is another one: a folder may have few games. */
+      demonstrations: z.string().min(1).nullable().default(null),
+    }),
     /** A Llama-architecture transformer; `initial` starts from a stored model directory instead of from nothing. */
     policy: z.strictObject({
       layers: count(64),

@@ -9,8 +9,8 @@ import { needsScores, type StrategySpec } from '../../agents/strategy.ts';
 import { Tokens } from '../../agents/tokens.ts';
 import type { Account, ArtifactRef, Episode, EpisodeShard, ModelRef, TaskPanel } from '../../core/nouns.ts';
 import type { RandomKey } from '../../core/random.ts';
-import { worldNamed } from '../../environments/registry.ts';
 import type { Stage, StageContext } from '../stage.ts';
+import { worldOf } from './games.ts';
 import { warmDecoder } from './models.ts';
 
 /** Who plays. */
@@ -70,9 +70,10 @@ export const planRollouts: Stage<RolloutRequest, Planned> = async (request, { st
 export const rolloutShard: Stage<{ plan: ArtifactRef; shard: number }, EpisodeShard> = async ({ plan: planRef, shard }, context) => {
   const { store, progress, signal } = context;
   const plan = await store.getJson<RolloutPlan>(planRef);
-  const world = worldNamed(plan.environment);
   const [from, to] = plan.shards[shard] as [number, number];
-  const slots = (await slotsOf(store, plan)).slice(from, to);
+  const panel = await store.getJson<TaskPanel>(plan.panel);
+  const slots = (await slotsOf(store, plan, panel)).slice(from, to);
+  const world = await worldOf(store, panel, slots);
   let done = 0;
   let solved = 0;
   const onEpisode = (episode: Episode) => {
@@ -123,9 +124,8 @@ export const rolloutShard: Stage<{ plan: ArtifactRef; shard: number }, EpisodeSh
   };
 };
 
-async function slotsOf(store: ArtifactStore, plan: RolloutPlan): Promise<Slot[]> {
+async function slotsOf(store: ArtifactStore, plan: RolloutPlan, panel: TaskPanel): Promise<Slot[]> {
   if (plan.slots) return store.getJson<Slot[]>(plan.slots);
-  const panel = await store.getJson<TaskPanel>(plan.panel);
   return panel.tasks
     .slice(plan.from, plan.from + plan.count)
     .flatMap(({ id, family }) => Array.from({ length: plan.repeats }, (_, repeat) => ({ task: id, family, repeat })));

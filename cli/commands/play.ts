@@ -27,7 +27,8 @@ export function playCommand(): Command {
     .action(async (options: { family?: string; task?: string; role: string; number: string; jsonl?: boolean }) => {
       if (options.jsonl) return playJsonl();
       const world = worldNamed('household');
-      await play(world.open(options.task ?? chooseTask(options)), world.turnCap);
+      const task = options.task ?? chooseTask(options);
+      await play(world.open(task), world.turnCapOf(task));
     });
 }
 

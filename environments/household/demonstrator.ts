@@ -9,7 +9,7 @@ import { readInstruction } from './families.ts';
 import type { Goal } from './families.ts';
 import { OBJECT_KINDS, RECEPTACLE_KINDS } from './kinds.ts';
 import { NO_HABITS, SearchAgent } from './search-agent.ts';
-import type { Habits } from './search-agent.ts';
+import type { Habits, SearchOrder } from './search-agent.ts';
 
 /**
  * How likely each habit is in an episode where it can show. The mistakes depend on what is handled, so that a learner can tell where they are
@@ -75,20 +75,22 @@ export interface DemonstratorOptions {
 }
 
 export class Demonstrator implements ScriptedAgent {
+  readonly #order: SearchOrder;
   readonly #random: Random;
   readonly #options: DemonstratorOptions;
   #agent: SearchAgent | null = null;
 
   /** Throws RatchetError('BadInput') for options out of range. */
-  constructor(random: Random, options: DemonstratorOptions) {
+  constructor(order: SearchOrder, random: Random, options: DemonstratorOptions) {
     for (const name of ['habits', 'noise'] as const)
       if (!(options[name] >= 0 && options[name] <= 1)) throw badInput(name, options[name], 'a number from 0 to 1 is expected');
+    this.#order = order;
     this.#random = random;
     this.#options = options;
   }
 
   act(environment: Environment): string | null {
-    this.#agent ??= new SearchAgent(this.#drawHabits(readInstruction(environment.instruction)));
+    this.#agent ??= new SearchAgent(this.#order, this.#drawHabits(readInstruction(environment.instruction)));
     const intended = this.#agent.act(environment);
     const slips = this.#random.uniform() < this.#options.noise;
     return intended !== null && slips ? this.#random.pick(environment.admissible) : intended;

@@ -167,6 +167,26 @@ export function gamesOfRole(index: GameIndex, role: TaskPanel['role']): IndexedG
   return games;
 }
 
+/** How a folder without splits is divided, by the hash of the task's name: parts in twelve. All trials of a task go together. */
+const TWELFTHS: readonly TaskPanel['role'][] = [
+  ...(['train', 'train', 'train', 'train', 'validation', 'validation'] as const),
+  ...(['seen', 'seen', 'seen', 'unseen', 'unseen', 'unseen'] as const),
+];
+
+/** The games of every role: those of ALFWorld's splits, or of a folder without splits its parts. A role that the folder has no games for is empty. */
+export function rolesOf(index: GameIndex): Record<TaskPanel['role'], IndexedGame[]> {
+  const divided = index.splits.every((split) => split === NO_SPLIT);
+  const of = (role: TaskPanel['role']): IndexedGame[] => {
+    if (divided) return index.games.filter(({ id }) => TWELFTHS[hashOf(`part ${taskOf(id)}`) % TWELFTHS.length] === role);
+    const split = role === 'seen' ? 'valid_seen' : role === 'unseen' ? 'valid_unseen' : 'train';
+    return index.splits.includes(split) ? gamesOfRole(index, role) : [];
+  };
+  return { train: of('train'), validation: of('validation'), seen: of('seen'), unseen: of('unseen') };
+}
+
+const taskOf = (id: string): string => id.split('/').at(-2) ?? id;
+const hashOf = (text: string): number => Number.parseInt(sha256(text).slice(0, 8), 16);
+
 /** The game files below `root`, relative with `/`, sorted by code point. Links are followed, each folder once. */
 function gamePaths(root: string): string[] {
   const found: string[] = [];

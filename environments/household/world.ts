@@ -1,86 +1,91 @@
-/** The household world: ALFWorld's six task families in generated homes. */
+/** The household world: ALFWorld's six task families in generated homes, and in game files of ALFWorld's format. */
+import { sha256 } from '../../core/digest.ts';
+import { badInput } from '../../core/errors.ts';
+import { nearest } from '../../core/nearest.ts';
 import { Random } from '../../core/random.ts';
 import type { World } from '../environment.ts';
 import { householdCodec } from './codec.ts';
 import { Demonstrator } from './demonstrator.ts';
-import { DOMAIN_TEXT, GRAMMAR_TEXT } from './domain.ts';
-import { FAMILIES, FAMILY_RULES, goalFormula } from './families.ts';
-import { Game, Rules } from './game.ts';
-import { digestOf, homeOf, parseTaskId, taskId } from './generator.ts';
-import type { Home } from './generator.ts';
-import type { Problem } from './ground.ts';
-import { HouseholdEnvironment, TURN_CAP } from './household-environment.ts';
-import { kindOf, OBJECT_KINDS, RECEPTACLE_KINDS } from './kinds.ts';
+import { FAMILIES } from './families.ts';
+import { HouseholdEnvironment } from './engine/environment.ts';
+import { loadGame } from './engine/game.ts';
+import type { Game } from './engine/game.ts';
+import { readGameFile } from './game-file.ts';
+import { bytesOf, gameFileOf } from './game-writer.ts';
+import { homeOf, nameOf, parseTaskId, taskId } from './generator.ts';
+import type { HomeSize } from './generator.ts';
 import { SearchAgent } from './search-agent.ts';
+import type { SearchOrder } from './search-agent.ts';
 
-const rules = new Rules(DOMAIN_TEXT, GRAMMAR_TEXT);
+/** Most turns of an episode: small homes have a third of the places of ALFWorld's, which allows 50. */
+const SMALL_TURN_CAP = 30;
+export const ALFWORLD_TURN_CAP = 50;
 
-const ROOM = 'room_1';
-const idOf = (name: string): string => name.replace(' ', '_');
-const nameOf = (id: string): string => id.replace('_', ' ');
+/** The collections of generated games by name. */
+const COLLECTIONS: Readonly<Record<string, HomeSize>> = { generated: 'small', 'generated-large': 'large' };
 
-/** The home as a PDDL problem. */
-export function problemOf(home: Home): Problem {
-  const things = home.things.map(([thing]) => thing);
+/** Games kept for the next opening of the same task: repeats and branches of a task come close together. More would outlive their use and burden the garbage collector. */
+const KEPT_GAMES = 64;
+
+const isSmall = (id: string): boolean => parseTaskId(id)?.size === 'small';
+const turnCapOf = (id: string): number => (isSmall(id) ? SMALL_TURN_CAP : ALFWORLD_TURN_CAP);
+/** In homes of ALFWorld's size there is no time to look everywhere. */
+const orderOf = (id: string): SearchOrder => (isSmall(id) ? 'list' : 'usual');
+
+function sizeOf(collection: string): HomeSize {
+  const size = COLLECTIONS[collection];
+  if (size !== undefined) return size;
+  throw badInput('games', collection, `did you mean ${nearest(collection, Object.keys(COLLECTIONS))}? A folder of game files is fine too`);
+}
+
+/** `files`: contents of game files by task id. All other ids are those of generated games. */
+function worldWith(files: ReadonlyMap<string, Uint8Array>): World {
+  const games = new Map<string, Game>();
+  const check = (id: string): void => {
+    if (!files.has(id)) nameOf(id);
+  };
+  const load = (id: string): Game => {
+    const file = files.get(id);
+    return loadGame(file === undefined ? gameFileOf(homeOf(id)) : readGameFile(new TextDecoder().decode(file), id), { id });
+  };
+  const gameOf = (id: string): Game => {
+    const game = games.get(id) ?? load(id);
+    games.delete(id);
+    games.set(id, game);
+    if (games.size > KEPT_GAMES) games.delete(games.keys().next().value as string);
+    return game;
+  };
   return {
-    entities: [ROOM, ...home.receptacles.map(idOf), ...things.map(idOf)].map((id) => ({ id, type: kindOf(nameOf(id)) })),
-    initial: [
-      ['at', ROOM],
-      ...home.receptacles.map((receptacle) => ['stands', idOf(receptacle), ROOM]),
-      ...home.receptacles.filter((r) => RECEPTACLE_KINDS[kindOf(r)]?.openable).map((receptacle) => ['openable', idOf(receptacle)]),
-      ...home.things.map(([thing, receptacle]) => ['inside', idOf(thing), idOf(receptacle)]),
-      ...things.flatMap((thing) =>
-        (OBJECT_KINDS[kindOf(thing)]?.affordances ?? []).filter((a) => a !== 'readable').map((affordance) => [affordance, idOf(thing)]),
-      ),
-    ],
-    goal: goalFormula(home.goal),
+    name: 'household',
+    codec: householdCodec,
+    collections: Object.keys(COLLECTIONS),
+    turnCapOf,
+
+    tasks(role, from, count, collection = 'generated') {
+      const size = sizeOf(collection);
+      return Array.from({ length: count }, (_, i) => {
+        const family = FAMILIES[(from + i) % FAMILIES.length] as (typeof FAMILIES)[number];
+        const id = taskId({ role, family, number: Math.floor((from + i) / FAMILIES.length), size });
+        return { id, family, sha256: sha256(bytesOf(gameFileOf(homeOf(id)))) };
+      });
+    },
+
+    withFiles: (more) => worldWith(new Map([...files, ...more])),
+
+    open(id) {
+      return new HouseholdEnvironment(gameOf(id), { turnCap: turnCapOf(id) });
+    },
+
+    expert(id) {
+      check(id);
+      return new SearchAgent(orderOf(id));
+    },
+
+    demonstrator(id, seed, options) {
+      check(id);
+      return new Demonstrator(orderOf(id), new Random(['household', 'demonstrator', id, ...seed]), options);
+    },
   };
 }
 
-/** Opens a home as a game. `id` only names it. */
-export function openHome(id: string, home: Home): HouseholdEnvironment {
-  return new HouseholdEnvironment(gameOf(id, home));
-}
-
-const gameOf = (id: string, home: Home): Game =>
-  new Game(rules, id, problemOf(home), nameOf, FAMILY_RULES[home.goal.family].instruction(home.goal));
-
-/** Ground games kept for the next opening of the same task: repeats and branches of a task come close together. More would outlive their use and burden the garbage collector. */
-const KEPT_GAMES = 64;
-const games = new Map<string, Game>();
-
-function gameOfTask(id: string): Game {
-  const game = games.get(id) ?? gameOf(id, homeOf(id));
-  games.delete(id);
-  games.set(id, game);
-  if (games.size > KEPT_GAMES) games.delete(games.keys().next().value as string);
-  return game;
-}
-
-export const household: World = {
-  name: 'household',
-  codec: householdCodec,
-  turnCap: TURN_CAP,
-
-  tasks(role, from, count) {
-    return Array.from({ length: count }, (_, i) => {
-      const family = FAMILIES[(from + i) % FAMILIES.length] as (typeof FAMILIES)[number];
-      const id = taskId(role, family, Math.floor((from + i) / FAMILIES.length));
-      return { id, family, sha256: digestOf(homeOf(id)) };
-    });
-  },
-
-  open(id) {
-    return new HouseholdEnvironment(gameOfTask(id));
-  },
-
-  expert(id) {
-    parseTaskId(id);
-    return new SearchAgent();
-  },
-
-  demonstrator(id, seed, options) {
-    parseTaskId(id);
-    return new Demonstrator(new Random(['household', 'demonstrator', id, ...seed]), options);
-  },
-};
+export const household: World = worldWith(new Map());

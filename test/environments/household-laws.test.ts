@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import type { HouseholdEnvironment } from '../../environments/household/household-environment.ts';
+import type { HouseholdEnvironment } from '../../environments/household/engine/environment.ts';
 import { worldNamed } from '../../environments/registry.ts';
 
 const world = worldNamed('household');
@@ -76,10 +76,11 @@ describe('snapshots', () => {
     const environment = open('train/pick/000000');
     const [first, second] = environment.admissible as [string, string];
     environment.step(first);
-    const there = environment.stateDigest;
     environment.step(second);
-    assert.notEqual(environment.stateDigest, there);
+    const there = environment.stateDigest;
     environment.step(first);
+    assert.notEqual(environment.stateDigest, there);
+    environment.step(second);
     assert.equal(environment.stateDigest, there);
     assert.notEqual(open('train/pick/000001').stateDigest, open('train/pick/000000').stateDigest);
   });
@@ -107,7 +108,7 @@ describe('the commands and the codec', () => {
     const vocabulary = new Set(codec.vocabulary);
     assert.equal(vocabulary.size, codec.vocabulary.length);
     assert.equal(codec.vocabulary[0], '<pad>');
-    assert.ok(codec.vocabulary.length >= 250 && codec.vocabulary.length <= 300, `${codec.vocabulary.length} tokens`);
+    assert.ok(codec.vocabulary.length >= 450 && codec.vocabulary.length <= 600, `${codec.vocabulary.length} tokens`);
     fc.assert(
       fc.property(taskIds, choices, (id, path) => {
         const environment = open(id);
@@ -134,8 +135,8 @@ describe('the commands and the codec', () => {
         for (const choice of path) {
           if (environment.done) break;
           const command = take(environment, choice);
-          const told = /you see (.*)\.$/.exec(environment.observation)?.[1];
-          if (told === undefined || environment.observation.includes('closed')) continue;
+          const told = /there is (.*)\.$/.exec(environment.observation)?.[1];
+          if (told === undefined) continue;
           const entities = (told.match(/[a-z]+ \d+/g) ?? []).map((name) => name.replace(' ', '_'));
           const expected = entities.length === 0 ? ['empty'] : ['see', ...entities];
           assert.deepEqual(codec.feedback(command, environment.observation), [':', ...expected, '>']);
@@ -168,7 +169,8 @@ describe('the commands and the codec', () => {
       '<task> clean mug cabinet <home> cabinet_2 fridge_1 > goto cabinet_2 : closed > open cabinet_2 : see mug_1 > take mug_1 cabinet_2 : ok > ' +
         'examine mug_1 : hot clean > inventory : see mug_1 > <unk> : fail >',
     );
-    assert.throws(() => codec.start('Fly to the moon.', introduction), { type: 'BadInput' });
+    // Somebody's own sentence: known words stay, others are not guessed.
+    assert.equal(codec.start('Bring me a clean mug!', introduction).slice(0, 7).join(' '), '<task> <unk> <unk> <unk> clean mug <home>');
   });
 
   test('an episode of the expert costs 85 to 115 tokens on average, about seven a turn, with about 13 commands to choose from', () => {

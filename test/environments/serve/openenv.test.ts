@@ -57,7 +57,7 @@ test('a cap that is reached is told apart from a win', async () => {
   let answer = await client.step('no such command');
   assert.equal(answer.data.observation?.['text'], 'Nothing happens.');
   while (!answer.data.done) answer = await client.step('look');
-  assert.equal(answer.data.observation?.['turn'], world.turnCap);
+  assert.equal(answer.data.observation?.['turn'], 30);
   assert.equal(answer.data.observation?.['truncated'], true);
   assert.equal(answer.data.observation?.['won'], false);
   assert.equal(answer.data.reward, 0);
