@@ -1,6 +1,9 @@
 /** `ratchet play`, driven through standard input on real games. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { worldNamed } from '../../environments/registry.ts';
 import { ratchet } from './cli.ts';
 
@@ -32,4 +35,61 @@ test('a wrong command uses no turn and is answered with the nearest possible one
   assert.match(out, /Not possible now: inventry\. Did you mean: inventory\? \(no turn was used\)/);
   assert.match(out, /There is no command number 999/);
   assert.match(out, /You left after 0 turns; the task was: .*clean/i);
+});
+
+/** The workshop as a game file: a game of our own, which the tests of the engine describe. */
+function workshop(): string {
+  const text = (name: string) => readFileSync(join(import.meta.dirname, '..', 'environments', 'fixtures', 'workshop', name), 'utf8');
+  const path = join(mkdtempSync(join(tmpdir(), 'ratchet-test-play-')), 'game.tw-pddl');
+  writeFileSync(
+    path,
+    JSON.stringify({ pddl_domain: text('domain.pddl'), grammar: text('words.twl2'), pddl_problem: text('problem.pddl') }),
+  );
+  return path;
+}
+
+test('programs play a game file line by line: snapshots are JSON, and a wrong line is answered and changes nothing', async () => {
+  const game = workshop();
+  const talk = async (lines: unknown[]) => {
+    const input = lines.map((line) => (typeof line === 'string' ? line : JSON.stringify(line))).join('\n');
+    const { code, out, err } = await ratchet(['play', '--jsonl'], { input: `${input}\n` });
+    assert.deepEqual({ code, err }, { code: 0, err: '' });
+    return out
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  };
+  const replies = await talk([
+    { command: 'look' },
+    { game },
+    'go to shelf 1',
+    '[1]',
+    { game: `${game}.gone` },
+    { command: 7 },
+    { restore: { game: 'x' } },
+    { command: ' go to shelf 1\t' },
+    { snapshot: true },
+    { command: 'take saw 2 from shelf 1' },
+    { command: 'fly' },
+  ]);
+  assert.equal(replies.length, 11);
+  for (const [i, error] of [
+    [0, /start one with/],
+    [2, /not JSON/],
+    [3, /a JSON object/],
+    [4, /cannot be read \(ENOENT\)/],
+    [5, /a text is expected/],
+    [6, /a snapshot of the game/],
+  ] as const)
+    assert.match(String(replies[i]?.['error']), error);
+  assert.match(String(replies[1]?.['observation']), /^~ The workshop ~/);
+  assert.equal(replies[1]?.['won'], false);
+  assert.match(String(replies[7]?.['observation']), /^You walk up to shelf 1/);
+  assert.deepEqual([replies[7]?.['score'], replies[7]?.['done']], [0, false]);
+  assert.match(String(replies[9]?.['observation']), /^You take the saw 2/);
+  assert.equal(replies[10]?.['observation'], 'Nothing happens.');
+  // Another process goes on from the snapshot.
+  const [, restored, look] = await talk([{ game }, { restore: replies[8]?.['snapshot'] }, { command: 'take saw 2 from shelf 1' }]);
+  assert.deepEqual(restored, { ok: true });
+  assert.deepEqual(look, replies[9]);
 });

@@ -2,6 +2,7 @@
  * The actions of one game. An action is made when a state first allows it: most of what a domain could do in a home is never possible in the states
  * that an episode visits.
  */
+import { RatchetError } from '../../../core/errors.ts';
 import { effectsOf } from './effects.ts';
 import type { Effects, GroundEffect } from './effects.ts';
 import { groundTerms } from './reachability.ts';
@@ -9,7 +10,10 @@ import type { Relation, Relations } from './relations.ts';
 import type { CompiledEffect, Variant } from './rules.ts';
 import { START } from './state.ts';
 import type { Cells } from './state.ts';
-import type { Template, Texts } from './texts.ts';
+import type { Slots, Template, Texts } from './texts.ts';
+
+/** Effects of one action, where they range over objects; written domains have some dozens. */
+const MOST_EFFECTS = 20_000;
 
 /** What is the same for all actions of one name. */
 export interface OperatorInGame {
@@ -18,7 +22,7 @@ export interface OperatorInGame {
   /** Number of its declared parameters. */
   readonly parameters: number;
   /** Where texts expect its arguments. */
-  readonly slots: readonly number[];
+  readonly slots: Slots;
   readonly template: Template;
   /** The command can depend on facts that change. */
   readonly varies: boolean;
@@ -129,6 +133,7 @@ export class ActionMaker {
   /** Adds the effect for every value of its own variables, without those that can never happen. */
   #ground({ variables, condition, negated, relation, terms }: TargetEffect, values: Int32Array, out: GroundEffect[]): void {
     const own: number[] = [];
+    let visited = 0;
     const objectOf = (term: number): number =>
       term < 0 ? ~term : ((term < values.length ? values[term] : own[term - values.length]) as number);
     const visit = (): void => {
@@ -141,6 +146,8 @@ export class ActionMaker {
         }
         return;
       }
+      if (++visited > MOST_EFFECTS)
+        throw new RatchetError('BadInput', `action ${this.#operator.name}: its effects range over more than ${MOST_EFFECTS} combinations`);
       const literals: number[] = [];
       for (const literal of condition) {
         const row = literal.terms === null ? -1 : literal.relation.row(literal.terms.map(objectOf));
@@ -148,7 +155,7 @@ export class ActionMaker {
         if (isDecided && row >= 0 === literal.negated) return;
         if (!isDecided) literals.push(literal.negated ? ~(literal.relation.atoms[row] as number) : (literal.relation.atoms[row] as number));
       }
-      const row = relation.row((terms as Int32Array).map(objectOf));
+      const row = terms === null ? -1 : relation.row(terms.map(objectOf));
       if (row >= 0) out.push({ condition: literals, negated, atom: relation.atoms[row] as number });
     };
     visit();

@@ -2,6 +2,7 @@
  * Finds what holds in a state: the ways in which a conjunction can be satisfied. Each conjunction is a tree that grows as it is walked: a level binds
  * variables, a branch is one way to bind them and the atoms that must then be true or false. What can never change is decided when a branch is made.
  */
+import { RatchetError } from '../../../core/errors.ts';
 import { groundTerms } from './reachability.ts';
 import type { Relation, Relations } from './relations.ts';
 import type { CompiledConjunction, CompiledLiteral } from './rules.ts';
@@ -39,6 +40,14 @@ interface Node<T> {
 
 const ALWAYS = 0x7fffffff;
 
+/** Branches of one game; ALFWorld's games have up to some 20,000, however long they are played. A domain that needs so many more is one that explodes. */
+const MOST_BRANCHES = 2_000_000;
+
+/** How many branches the trees of one game have together. */
+export interface Branches {
+  count: number;
+}
+
 /** Decided literals: true or false for ever. */
 const YES = 'yes';
 const NO = 'no';
@@ -52,6 +61,7 @@ export class Finder<T> {
   readonly #members: (readonly number[])[];
   readonly #leafOf: (values: Int32Array, condition: () => number[]) => T | null;
   readonly #literals: Literal[];
+  readonly #branches: Branches;
   readonly #root: Node<T> | null = null;
   /** The predicates that decide what is found. */
   readonly fluents: ReadonlySet<string>;
@@ -61,8 +71,10 @@ export class Finder<T> {
     relations: Relations,
     cells: Cells,
     { variables, literals }: CompiledConjunction,
+    branches: Branches,
     leafOf: (values: Int32Array, condition: () => number[]) => T | null,
   ) {
+    this.#branches = branches;
     this.#relations = relations;
     this.#cells = cells;
     this.#leafOf = leafOf;
@@ -143,6 +155,8 @@ export class Finder<T> {
     const more: (Int32Array | undefined)[] = [];
     const objects: number[] = [];
     const branch = (first: number): void => {
+      if (++this.#branches.count > MOST_BRANCHES)
+        throw new RatchetError('BadInput', `the domain explodes: more than ${MOST_BRANCHES} ways to bind the variables of its actions`);
       const literals: number[] = first === ALWAYS ? [] : [first];
       for (const filter of level.filters) {
         const decided = this.#decide(filter);

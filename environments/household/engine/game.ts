@@ -9,6 +9,7 @@ import { ActionMaker, compareActions } from './actions.ts';
 import type { Action, OperatorInGame } from './actions.ts';
 import { apply } from './effects.ts';
 import { Finder } from './finder.ts';
+import type { Branches } from './finder.ts';
 import { demangled } from './names.ts';
 import { readProblem } from './pddl.ts';
 import { groundTerms, Reachability } from './reachability.ts';
@@ -123,17 +124,18 @@ export class Game {
       };
     });
     this.#varies = operators.some((operator) => operator.varies);
+    const branches: Branches = { count: 0 };
     this.#finders = variants.map((variant) => {
       const maker = new ActionMaker(relations, cells, texts, operators[variant.index] as OperatorInGame, variant);
-      return new Finder(relations, cells, variant.precondition, (values, condition) => maker.make(values, condition));
+      return new Finder(relations, cells, variant.precondition, branches, (values, condition) => maker.make(values, condition));
     });
-    this.#goal = goal.map((conjunction) => new Finder(relations, cells, conjunction, () => true as const));
+    this.#goal = goal.map((conjunction) => new Finder(relations, cells, conjunction, branches, () => true as const));
     for (const operator of operators) {
       const isTouched = (finder: Finder<unknown>): boolean => [...finder.fluents].some((predicate) => operator.changes.has(predicate));
       operator.affects = this.#finders.flatMap((finder, i) => (isTouched(finder) ? [i] : []));
       operator.decides = this.#goal.some(isTouched);
     }
-    const say = (rule: string): string => texts.write(texts.compile(`#${rule}#`, []), texts.bind([], []), START);
+    const say = (rule: string): string => texts.write(texts.compile(`#${rule}#`, []), texts.bind(texts.slotsOf([]), []), START);
     this.introduction = say('intro');
     this.instruction = words.rules.has('task') ? say('task').replace(/^Your task is to: /, '') : this.introduction;
   }

@@ -256,7 +256,10 @@ export function readDomain(text: string): Domain {
       for (const each of list.slice(1))
         if (!REQUIREMENTS.has(reader.word(each, 'a requirement'))) reader.refuse(`the requirement "${each as string}" is not known`);
     } else if (head === ':types') {
-      for (const { name, type } of reader.typed(list.slice(1))) domain.types.set(name, type);
+      for (const { name, type } of reader.typed(list.slice(1))) {
+        if (name !== 'object' && domain.types.has(name)) reader.refuse(`the type "${name}" is declared twice`);
+        domain.types.set(name, type);
+      }
     } else if (head === ':constants') domain.constants = reader.typed(list.slice(1));
     else if (head === ':predicates') {
       for (const each of list.slice(1)) {

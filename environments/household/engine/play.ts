@@ -78,10 +78,12 @@ function indexOf(sorted: readonly string[], word: string): number {
   return -1;
 }
 
-/** Without the white space around it that Python's `strip` takes away, as TextWorld does. */
-const OUTER = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, 'gu');
+const IS_SPACE = new RegExp(`[${SPACE}]`, 'u');
 
+/** Without the white space around it that Python's `strip` takes away, as TextWorld does. */
 function trimmed(text: string): string {
-  const isPlain = (code: number): boolean => code > 0x20 && code < 0x7f;
-  return isPlain(text.charCodeAt(0)) && isPlain(text.charCodeAt(text.length - 1)) ? text : text.replace(OUTER, '');
+  let [from, to] = [0, text.length];
+  while (from < to && IS_SPACE.test(text[from] as string)) from++;
+  while (from < to && IS_SPACE.test(text[to - 1] as string)) to--;
+  return text.slice(from, to);
 }

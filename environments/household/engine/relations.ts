@@ -6,8 +6,8 @@ import { RatchetError } from '../../../core/errors.ts';
 import { typePredicate } from './pddl.ts';
 import type { Domain, Problem } from './pddl.ts';
 
-/** Atoms of one game; ALFWorld's games have about 5,000. */
-const MOST_ATOMS = 400_000;
+/** Atoms of one game that can change; ALFWorld's games have up to 1,300. */
+const MOST_ATOMS = 100_000;
 
 export class Objects {
   /** Sorted by code point. */

@@ -17,6 +17,12 @@ interface Scope {
   variables: ReadonlyMap<string, number>;
 }
 
+/** Where the arguments of an action are bound, and the types that its parameters have. */
+export interface Slots {
+  numbers: readonly number[];
+  types: readonly string[];
+}
+
 /** A compiled text. */
 export type Template = readonly Piece[];
 
@@ -63,6 +69,8 @@ export class Texts {
   readonly #compiling = new Set<string>();
   readonly #slotNumbers = new Map<string, number>();
   readonly #values: number[] = [];
+  /** Since the last `bind`. */
+  #tried = 0;
 
   constructor(words: Words, domain: Domain, relations: Relations, cells: Cells, names: readonly string[]) {
     this.#words = words;
@@ -85,15 +93,23 @@ export class Texts {
     return template;
   }
 
-  /** The slots of placeholders, for `bind`. */
-  slotsOf(placeholders: readonly Placeholder[]): number[] {
-    return placeholders.map((placeholder) => this.#slotOf(placeholder));
+  /** Where `bind` finds these placeholders. */
+  slotsOf(placeholders: readonly Placeholder[]): Slots {
+    return { numbers: placeholders.map((placeholder) => this.#slotOf(placeholder)), types: placeholders.map(({ type }) => type) };
   }
 
-  /** Values for `write`: slots bound to objects. Valid until the next call. */
-  bind(slots: readonly number[], objects: ArrayLike<number>): number[] {
+  /**
+   * Values for `write`: slots bound to objects. Valid until the next call. To TextWorld, an object bound to a parameter of another type than its own
+   * (say a supertype) is another object than the one of the facts: it has a name, but no fact is about it. Such values are above all objects' numbers.
+   */
+  bind({ numbers, types }: Slots, objects: ArrayLike<number>): number[] {
+    this.#tried = 0;
     const values = this.#values;
-    for (let i = 0; i < slots.length; i++) values[slots[i] as number] = objects[i] as number;
+    const count = this.#names.length;
+    for (let i = 0; i < numbers.length; i++) {
+      const object = objects[i] as number;
+      values[numbers[i] as number] = this.#relations.objects.types[object] === types[i] ? object : object + count;
+    }
     return values;
   }
 
@@ -125,13 +141,14 @@ export class Texts {
     return copies.join(this.write(list.separator, values, state)) + this.write(list.last, values, state) + last;
   }
 
-  /** Calls `found` for every match, until it returns true. */
+  /** Calls `found` for every match, until it returns true. Throws RatchetError('BadInput') where there is no end to it. */
   #matches({ asked }: Match, depth: number, values: number[], state: State, found: () => boolean): boolean {
     const fact = asked[depth];
     if (fact === undefined) return found();
     const { fresh, bound, bit } = fact;
     const { atoms, values: objects } = this.#rows(fact, values);
     rows: for (let row = 0; row < atoms.length; row++) {
+      if (++this.#tried > MOST_TRIED) refuse(`a text needs more than ${MOST_TRIED} facts to be tried`);
       const atom = atoms[row] as number;
       if (atom >= 0 && (this.#cells.bits(state, atom) & bit) === 0) continue;
       for (let i = 0; i < fresh.length; i++) {
@@ -148,14 +165,18 @@ export class Texts {
   #rows(fact: Asked, values: readonly number[]): Rows {
     let key = 0;
     const { slots, fresh } = fact;
-    for (const slot of slots) if (!fresh.includes(slot)) key = key * this.#names.length + (values[slot] as number);
+    for (const slot of slots) {
+      if (fresh.includes(slot)) continue;
+      if ((values[slot] as number) >= this.#names.length) return NO_ROWS;
+      key = key * this.#names.length + (values[slot] as number);
+    }
     let rows = fact.rows.get(key);
     if (rows === undefined) fact.rows.set(key, (rows = this.#findRows(fact, values)));
     return rows;
   }
 
   #findRows({ relation, slots, fresh, types, bit }: Asked, values: readonly number[]): Rows {
-    if (relation === null || (bit === NOT_FACT && !relation.fluent)) return { atoms: [], values: [] };
+    if (relation === null || (bit === NOT_FACT && !relation.fluent)) return NO_ROWS;
     const { objects } = this.#relations;
     const found = new Map<string, number[][]>();
     let chosen: readonly number[] | null = null;
@@ -301,7 +322,8 @@ export class Texts {
     }
   }
 
-  #attribute(object: number, attribute: Attribute): string {
+  #attribute(value: number, attribute: Attribute): string {
+    const object = value % this.#names.length;
     if (attribute === 'name') return this.#names[object] as string;
     if (attribute === 'indefinite') return 'a';
     if (attribute === 'definite') return 'the';
@@ -309,6 +331,9 @@ export class Texts {
   }
 }
 
+/** Facts tried for one text; ALFWorld's need some hundreds. */
+const MOST_TRIED = 1_000_000;
+const NO_ROWS: Rows = { atoms: [], values: [] };
 const stop = (): boolean => true;
 const keyOf = ({ name, type }: Placeholder): string => `${name} ${type}`;
 

@@ -22,7 +22,8 @@ function walk(types: readonly string[], parents: ReadonlyMap<string, string>): s
   const children = new Map<string, string[]>();
   for (const type of parents.keys()) {
     if (type === 'object') continue;
-    const seen = new Set([type]);
+    // A type that is its own ancestor is among its own children.
+    const seen = new Set<string>();
     for (let above = parents.get(type); above !== undefined && !seen.has(above); above = parents.get(above)) {
       seen.add(above);
       children.set(above, [...(children.get(above) ?? []), type]);
