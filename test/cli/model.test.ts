@@ -4,10 +4,14 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { prepare } from '../../cli/launch.ts';
+import { worldNamed } from '../../environments/registry.ts';
+import { tokenizerJson } from '../../environments/tokenizer.ts';
 import { readAdapterFolder } from '../../learning/adapter-files.ts';
 import { Lane } from '../../learning/lanes/lane.ts';
 import { mergeAdapter } from '../../learning/lora.ts';
-import { readModelFolder } from '../../learning/model-files.ts';
+import { initModel, llamaConfig } from '../../learning/model.ts';
+import { readModelFolder, writeModelFolder } from '../../learning/model-files.ts';
 import { NO_SERVERS, ratchet } from './cli.ts';
 
 const LAYOUTS = join(import.meta.dirname, '..', 'learning', 'golden', 'layouts');
@@ -45,6 +49,20 @@ describe('ratchet model', { concurrency: 2 }, () => {
     assert.match(await model('export', merged, '-o', small, '--dtype', 'bfloat16', '--shard-size', '4KB'), /in 3 files/);
     assert.equal(readdirSync(small).filter((name) => name.endsWith('.safetensors')).length, 3);
     assert.equal(readModelFolder(small).model.config['torch_dtype'], 'bfloat16');
+  });
+
+  test('a run can start from a folder in shards of bfloat16', () => {
+    const { codec } = worldNamed('household');
+    const size = { vocabulary: codec.vocabulary.length, layers: 2, width: 32, heads: 2, feedForward: 64, context: 384 };
+    const start = initModel(llamaConfig(size), ['test']);
+    const folder = join(HOME, 'start');
+    writeModelFolder(folder, start, tokenizerJson(codec), { dtype: 'BF16', shardBytes: 20_000 });
+    const { initial } = prepare('agentprm-household', { scale: 'micro', set: [`policy.initial=${folder}`] });
+    assert.equal(initial?.tokenizerJson, tokenizerJson(codec));
+    for (const [name, { data }] of start.tensors) {
+      const found = initial.model.tensors.get(name)!.data;
+      assert.ok(found.every((x, i) => Math.abs(x - data[i]!) <= Math.abs(data[i]!) / 256));
+    }
   });
 
   test('graph: files that ONNX Runtime takes', async () => {
