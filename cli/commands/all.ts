@@ -16,6 +16,7 @@ import { playCommand } from './play.ts';
 import { recipesCommand } from './recipes.ts';
 import { replayCommand } from './replay.ts';
 import { reportCommand } from './report.ts';
+import { restoreCommand } from './restore.ts';
 import { runCommand } from './run.ts';
 import { serveCommand } from './serve.ts';
 import { showCommand } from './show.ts';
@@ -42,6 +43,7 @@ export function allCommands(): Command[] {
     watchCommand(),
     ...steeringCommands(),
     forkCommand(),
+    restoreCommand(),
     historyCommand(),
     showCommand(),
     episodesCommand(),

@@ -3,7 +3,10 @@
  * digest of an undisturbed run of the same recipe and seed (DESIGN: resume equals no stop).
  */
 import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { after, before, test } from 'node:test';
+import { homePaths } from '../../infra/home.ts';
 import {
   cli,
   kill,
@@ -81,4 +84,21 @@ test('everything killed at once, twice: `start` again goes on, to the undisturbe
   assert.equal(head, undisturbed);
   assert.deepEqual(report.problems, []);
   assert.deepEqual(processesWithHome(hurt), [], 'processes left behind');
+});
+
+test("Temporal's database lost with everything else: `restore` goes on from the store alone, to the undisturbed head", async () => {
+  const hurt = home();
+  const plan = planKills(hurt, [{ ...(MOMENTS[3] as Omit<Kill, 'target'>), target: 'all' }]);
+  const run = cli(hurt, MICRO, plan.env);
+  await waitFor(() => plan.struck(0), 'the policy update under way', run);
+  for (const pid of [run.pid, ...(await processesOf(hurt))]) kill(pid);
+  await run.exited;
+  rmSync(dirname(homePaths(hurt.path).temporalDatabase), { recursive: true });
+  for (const args of [['up'], ['restore', 'run'], ['watch', 'run'], ['down']]) {
+    const next = cli(hurt, args);
+    assert.equal((await next.exited).code, 0, `${args.join(' ')}\n${next.output()}`);
+  }
+  const { head, report } = await readRun(hurt);
+  assert.equal(head, undisturbed);
+  assert.deepEqual(report.problems, []);
 });
