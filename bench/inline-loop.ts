@@ -16,7 +16,7 @@ import { appendRecord, createRun } from '../artifacts/run-log.ts';
 import type { RecordEntry } from '../artifacts/record.ts';
 import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
-import { ensureServers } from '../infra/servers.ts';
+import { ensureServers, type Servers } from '../infra/servers.ts';
 import { endpointEnvironment } from '../infra/endpoints.ts';
 import { badInput } from '../core/errors.ts';
 import { numericFingerprint } from '../learning/compute/fingerprint.ts';
@@ -75,13 +75,24 @@ function oneAtATime<Input, Output>(call: (input: Input) => Promise<Output>): (in
   };
 }
 
-/** The store of the environment, or of the servers of this folder, which are started if need be and left running. */
-export async function openStore(): Promise<ArtifactStore> {
+/**
+ * The store of the environment, or of the servers of this folder, which are started if need be. `close` ends the use of both and leaves the servers
+ * running; without it a process that watches over servers does not end.
+ */
+export async function openStore(): Promise<{ store: ArtifactStore; close: () => Promise<void> }> {
+  let servers: Servers | null = null;
   if (!process.env['AWS_ENDPOINT_URL_S3'] && !process.env['AWS_ENDPOINT_URL']) {
-    const servers = await ensureServers({ home: '.ratchet', onProgress: ({ step, detail }) => console.error(`${step}: ${detail}`) });
+    servers = await ensureServers({ home: '.ratchet', onProgress: ({ step, detail }) => console.error(`${step}: ${detail}`) });
     Object.assign(process.env, endpointEnvironment(servers.endpoints));
   }
-  return ArtifactStore.connect(storeConfigFromEnvironment(process.env));
+  const store = ArtifactStore.connect(storeConfigFromEnvironment(process.env));
+  return {
+    store,
+    async close() {
+      store.close();
+      await servers?.release();
+    },
+  };
 }
 
 if (import.meta.main) {
@@ -99,7 +110,7 @@ if (import.meta.main) {
     overrides: values.set,
     ...(values.seed ? { seed: Number(values.seed) } : {}),
   });
-  const store = await openStore();
+  const { store, close } = await openStore();
   const recipe = await storeGames(store, asked, chooseGames(asked));
   const started = performance.now();
   const clock = () => `${((performance.now() - started) / 1000).toFixed(1).padStart(7)} s`;
@@ -121,5 +132,5 @@ if (import.meta.main) {
     );
   }
   console.log(`run ${values.id}: record ${state.head.index}, head ${state.head.sha256}`);
-  store.close();
+  await close();
 }

@@ -57,7 +57,7 @@ interface Outcome {
   update?: { report: { pairs?: number; kl?: number }; candidates: { step: number }[] };
 }
 
-const store = await openStore();
+const { store, close } = await openStore();
 const gains = new Map<string, { greedy: Estimate[]; sample: Estimate[] }>();
 const percent = (value: number) => (100 * value).toFixed(1).padStart(5);
 const interval = (one: Evaluated | undefined) =>
@@ -128,4 +128,4 @@ if (values.svg) {
     ),
   );
 }
-store.close();
+await close();
