@@ -15,29 +15,23 @@ import { home, withSession } from './session.ts';
 
 export type ServableKind = 'policy' | 'rewardModel';
 
-/** Throws BadInput for what is neither a folder nor a run that has such a model. */
-export async function fetchServable(kind: ServableKind, asked: string): Promise<{ folder: string; name: string }> {
+/** Throws BadInput, naming `field`, for what is neither a folder nor a run that has such a model. */
+export async function fetchServable(kind: ServableKind, asked: string, field: string): Promise<{ folder: string; name: string }> {
   if (existsSync(asked)) return { folder: resolve(asked), name: basename(resolve(asked)) };
-  if (/[/\\]/.test(asked)) throw badInput(OPTION[kind], asked, 'there is no such folder');
+  if (/[/\\]/.test(asked)) throw badInput(field, asked, 'there is no such folder');
   const [, run, at] = /^([^@]*)(?:@(\d+))?$/.exec(asked) ?? [];
-  if (run === undefined) throw badInput(OPTION[kind], asked, 'a folder, a run, or <run>@<iteration>');
+  if (run === undefined) throw badInput(field, asked, 'a folder, a run, or <run>@<iteration>');
   return withSession({ borrow: true }, async ({ store }) => {
     const { iterations } = await requireRecords(store, run);
     const wanted = at === undefined ? iterations : iterations.filter(({ iteration }) => iteration === Number(at));
     const having = wanted.filter(({ body }) => kind === 'policy' || isIterationBody(body)).at(-1);
     if (!having)
-      throw badInput(
-        OPTION[kind],
-        asked,
-        `closed iterations with such a model: ${iterations.map(({ iteration }) => iteration).join(', ')}`,
-      );
+      throw badInput(field, asked, `closed iterations with such a model: ${iterations.map(({ iteration }) => iteration).join(', ')}`);
     const { body, iteration } = having;
     const ref = kind === 'rewardModel' && isIterationBody(body) ? body.rewardModel.rewardModel : body.policy;
     return { folder: await fetchModel(store, ref), name: `${run}@${iteration}` };
   });
 }
-
-const OPTION = { policy: '--policy', rewardModel: '--prm' } as const;
 
 async function fetchModel(store: ArtifactStore, { sha256, files }: ModelRef): Promise<string> {
   const folder = join(home(), 'models', sha256);

@@ -297,15 +297,17 @@ function pointDepth(tree: ActionTree, point: number): number {
   return depth;
 }
 
-function drawToken(logits: Float32Array, request: GenerationRequest, random: Random): Omit<GeneratedToken, 'text'> {
-  const { ids, probabilities } = distribution(logits, request.sampling);
+function drawToken(
+  logits: Float32Array,
+  { sampling, topLogProbabilities }: GenerationRequest,
+  random: Random,
+): Omit<GeneratedToken, 'text'> {
+  const { ids, probabilities } = distribution(logits, sampling);
   const place = draw(probabilities, random);
   const id = ids[place]!;
-  const log = logSumExp(logits);
-  return {
-    id,
-    logProbability: logits[id]! - log,
-    drawnLogProbability: Math.log(probabilities[place]!),
-    top: likeliest(logits, log, request.topLogProbabilities),
-  };
+  const drawnLogProbability = Math.log(probabilities[place]!);
+  // At temperature 1 without filters it was drawn from the model's own distribution: nothing needs computing again.
+  const own = sampling.temperature === 1 && ids.length === logits.length;
+  const log = own ? logits[id]! - drawnLogProbability : logSumExp(logits);
+  return { id, logProbability: logits[id]! - log, drawnLogProbability, top: likeliest(logits, log, topLogProbabilities) };
 }

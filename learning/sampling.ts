@@ -50,27 +50,68 @@ export interface Distribution {
   probabilities: Float64Array;
 }
 
-/** The distribution over the places of `logits` that `sampling` describes. Filtered ones are in descending order, unfiltered ones in that of the logits. */
+/** The places 0, 1, 2 ... of the largest logits so far. */
+let places = new Int32Array(0);
+function firstPlaces(count: number): Int32Array {
+  if (places.length < count) places = Int32Array.from({ length: count }, (_, i) => i);
+  return places.subarray(0, count);
+}
+
+/**
+ * The distribution over the places of `logits` that `sampling` describes. Filtered ones are in descending order, unfiltered ones in that of the logits.
+ * It runs for every token of every row, hence the plain loops.
+ */
 export function distribution(logits: ArrayLike<number>, { temperature, topK, topP = 1 }: Sampling): Distribution {
   if (temperature === 0) return { ids: [argmax(logits)], probabilities: Float64Array.of(1) };
-  const log = logSumExp(logits, temperature);
-  const probabilities = Float64Array.from(logits, (logit) => Math.exp(logit / temperature - log));
-  const every = Int32Array.from(probabilities.keys());
-  if ((topK === undefined || topK >= logits.length) && topP === 1) return { ids: every, probabilities };
-  // Tokens rarer than (1 - p) / V sum to less than 1 - p, so none of them is in the nucleus: only the others need sorting. With top-k the nucleus is
-  // taken from what top-k left, renormalised, in which no token is rarer than before.
-  const floor = topK === undefined ? (1 - topP) / logits.length : 0;
-  let ids = every.filter((id) => (probabilities[id] as number) >= floor);
-  ids.sort((a, b) => (probabilities[b] as number) - (probabilities[a] as number) || a - b);
-  if (topK !== undefined) ids = ids.subarray(0, topK);
-  const kept = ids.reduce((sum, id) => sum + (probabilities[id] as number), 0);
-  const whole = topK === undefined ? 1 : kept;
-  let nucleus = 0;
-  let size = 0;
-  while (size < ids.length && nucleus < topP * whole) nucleus += probabilities[ids[size++] as number] as number;
-  if (topP < 1) ids = ids.subarray(0, Math.max(1, size));
-  const sum = ids.reduce((total, id) => total + (probabilities[id] as number), 0);
-  return { ids, probabilities: Float64Array.from(ids, (id) => (probabilities[id] as number) / sum) };
+  const size = logits.length;
+  const probabilities = new Float64Array(size);
+  let max = -Infinity;
+  for (let i = 0; i < size; i++) if ((logits[i] as number) > max) max = logits[i] as number;
+  let sum = 0;
+  for (let i = 0; i < size; i++) sum += probabilities[i] = Math.exp(((logits[i] as number) - max) / temperature);
+  for (let i = 0; i < size; i++) probabilities[i] = (probabilities[i] as number) / sum;
+  const kept = Math.min(topK ?? size, size);
+  if (kept === size && topP === 1) return { ids: firstPlaces(size), probabilities };
+  // Tokens rarer than (1 - p) / V sum to less than 1 - p, so none of them is in the nucleus. With top-k the nucleus is taken from what that left,
+  // renormalised, in which no token is rarer than before.
+  let ids = largest(probabilities, kept, kept < size ? 0 : (1 - topP) / size);
+  const whole = kept < size ? massOf(probabilities, ids) : 1;
+  if (topP < 1) {
+    let mass = 0;
+    let count = 0;
+    while (count < ids.length && (count === 0 || mass < topP * whole)) mass += probabilities[ids[count++] as number] as number;
+    ids = ids.slice(0, count);
+  }
+  const mass = massOf(probabilities, ids);
+  return { ids, probabilities: Float64Array.from(ids, (id) => (probabilities[id] as number) / mass) };
+}
+
+function massOf(probabilities: Float64Array, ids: readonly number[]): number {
+  let sum = 0;
+  for (const id of ids) sum += probabilities[id] as number;
+  return sum;
+}
+
+/** Beyond so many, sorting all costs less than keeping a sorted list. */
+const FEW = 128;
+
+/** The places of the `count` largest values that are at least `floor`, in descending order, of equals the lower place first. */
+function largest(values: ArrayLike<number>, count: number, floor: number): number[] {
+  const best: number[] = [];
+  if (count > FEW) {
+    for (let i = 0; i < values.length; i++) if ((values[i] as number) >= floor) best.push(i);
+    best.sort((a, b) => (values[b] as number) - (values[a] as number) || a - b);
+    return best.slice(0, count);
+  }
+  if (count === 0) return best;
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    if (value < floor || (best.length === count && value <= (values[best[count - 1] as number] as number))) continue;
+    let at = best.length < count ? best.length : count - 1;
+    for (; at > 0 && value > (values[best[at - 1] as number] as number); at--) best[at] = best[at - 1] as number;
+    best[at] = i;
+  }
+  return best;
 }
 
 /** One draw by inverting the cumulative distribution: a place in `probabilities`. A certain outcome takes no draw. */
@@ -87,15 +128,5 @@ export function draw(probabilities: ArrayLike<number>, random: Random): number {
 
 /** The `count` likeliest tokens with their log-probabilities under the whole distribution, in descending order (of equals the lower id first). */
 export function likeliest(logits: ArrayLike<number>, log: number, count: number): { id: number; logProbability: number }[] {
-  const best: number[] = [];
-  if (count === 0) return [];
-  for (let id = 0; id < logits.length; id++) {
-    const logit = logits[id] as number;
-    if (best.length === count && logit <= (logits[best.at(-1) as number] as number)) continue;
-    let at = best.length;
-    while (at > 0 && logit > (logits[best[at - 1] as number] as number)) at--;
-    best.splice(at, 0, id);
-    if (best.length > count) best.pop();
-  }
-  return best.map((id) => ({ id, logProbability: (logits[id] as number) - log }));
+  return largest(logits, count, -Infinity).map((id) => ({ id, logProbability: (logits[id] as number) - log }));
 }

@@ -5,7 +5,6 @@
 import { Command, Option } from 'commander';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { loadModel } from '../../activities/stages/models.ts';
 import { badInput, RatchetError } from '../../core/errors.ts';
 import { readAdapterFolder } from '../../learning/adapter-files.ts';
 import { trainingGraph } from '../../learning/gradient-lanes.ts';
@@ -18,8 +17,7 @@ import type { LlamaConfig, Model } from '../../learning/types.ts';
 import { count, plural, size } from '../format.ts';
 import { wholeNumber } from '../options.ts';
 import { print, printJson } from '../output.ts';
-import { requireRecords } from '../runs.ts';
-import { withSession } from '../session.ts';
+import { fetchServable } from '../servable.ts';
 
 export function modelCommand(): Command {
   return new Command('model')
@@ -117,31 +115,15 @@ function mergeCommand(): Command {
 function exportModelCommand(): Command {
   return new Command('export')
     .description("a run's policy or reward model, or a model folder, as a folder for transformers or vLLM")
-    .argument('<source>', 'run id, or a model folder that is to be stored in another form')
-    .option('--iteration <n>', 'of a run: after which iteration; the last one if omitted')
-    .option('--reward-model', 'of a run: the reward model instead of the policy')
+    .argument('<source>', 'a run (its newest), <run>@<iteration>, or a folder that is to be stored in another form')
+    .option('--reward-model', "a run's reward model instead of its policy")
     .addOption(outputOption())
     .addOption(dtypeOption())
     .addOption(shardOption())
-    .action(async (source: string, options: StorageOptions & { iteration?: string; rewardModel?: boolean }) => {
+    .action(async (source: string, options: StorageOptions & { rewardModel?: boolean }) => {
       folderOptions(options);
-      const iteration = wholeNumber('--iteration', options.iteration);
-      if (existsSync(join(source, 'config.json'))) {
-        if (iteration !== undefined || options.rewardModel) throw badInput('source', source, 'a run id: a folder has no iterations');
-        const { model, tokenizerJson } = readModelFolder(source);
-        return write(model, tokenizerJson, options);
-      }
-      const { model, tokenizerJson } = await withSession({ borrow: true }, async ({ store }) => {
-        const { iterations } = await requireRecords(store, source);
-        const last = iterations.at(-1)?.iteration;
-        if (last === undefined) throw badInput('run', source, 'it has closed no iteration yet');
-        const found = iterations.find((one) => one.iteration === (iteration ?? last));
-        if (!found) throw badInput('--iteration', iteration, `run ${source} has iterations ${iterations[0]!.iteration} to ${last}`);
-        if (options.rewardModel && !('rewardModel' in found.body))
-          throw badInput('--iteration', found.iteration, 'the warm start has no reward model');
-        const ref = options.rewardModel && 'rewardModel' in found.body ? found.body.rewardModel.rewardModel : found.body.policy;
-        return { model: await loadModel(store, ref), tokenizerJson: new TextDecoder().decode(await store.get(ref.files.tokenizer)) };
-      });
+      const { folder } = await fetchServable(options.rewardModel ? 'rewardModel' : 'policy', source, 'source');
+      const { model, tokenizerJson } = readModelFolder(folder);
       write(model, tokenizerJson, options);
     });
 }

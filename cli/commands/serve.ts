@@ -57,8 +57,9 @@ async function serveModels(options: ServeCommandOptions): Promise<void> {
   };
   if (numbers.port > 65_535) throw badInput('--port', options.port, 'at most 65535');
   const apiKey = apiKeyOf(options.apiKeyFile);
-  const fetch = async (kind: ServableKind, asked: string | undefined) => (asked === undefined ? undefined : fetchServable(kind, asked));
-  const [policy, rewardModel] = [await fetch('policy', options.policy), await fetch('rewardModel', options.prm)];
+  const fetch = async (kind: ServableKind, asked: string | undefined, field: string) =>
+    asked === undefined ? undefined : fetchServable(kind, asked, field);
+  const [policy, rewardModel] = [await fetch('policy', options.policy, '--policy'), await fetch('rewardModel', options.prm, '--prm')];
   // Only this command needs the server's libraries.
   const { startServer } = await import('../../learning/serve/server.ts');
   const server = await startServer({

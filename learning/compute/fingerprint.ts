@@ -5,6 +5,9 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { arch, cpus } from 'node:os';
+import { graphicsDevices, nvidiaDevices } from '../devices.ts';
+import { currentProvider } from '../providers.ts';
+import type { Provider } from '../providers.ts';
 
 /** The instruction sets between which ONNX Runtime's kernels choose on x86-64 and ARM, by their names in /proc/cpuinfo. */
 const DISPATCHED = [
@@ -30,11 +33,24 @@ const DISPATCHED = [
   'sve',
 ];
 
-/** For example `cpu/onnxruntime-1.30.0/x64/avx+avx2+fma`. Where the system does not tell its instruction sets, the processor's model stands for them. */
-export function numericFingerprint(provider = 'cpu'): string {
+/**
+ * For example `cpu/onnxruntime-1.30.0/x64/avx+avx2+fma`, or `cuda+NVIDIA-H100-80GB-HBM3+580.159.04/onnxruntime-1.30.0/...`. Where the system does not tell its
+ * instruction sets, the processor's model stands for them.
+ */
+export function numericFingerprint(provider = currentProvider()): string {
   const { version } = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string };
-  return [provider, `onnxruntime-${version}`, arch(), instructionSets()].join('/');
+  const on = provider.name === 'cpu' ? 'cpu' : [provider.name, ...device(provider)].map(plain).join('+');
+  return [on, `onnxruntime-${version}`, arch(), instructionSets()].join('/');
 }
+
+/** Name and driver of the device: kernels are chosen and compiled for them. Which of several equal devices it is does not matter. */
+function device(provider: Provider): string[] {
+  const all = nvidiaDevices() ?? graphicsDevices();
+  const one = all[provider.device] ?? all[0];
+  return one === undefined ? ['unknown-device'] : [one.name, ...(one.driver === null ? [] : [one.driver])];
+}
+
+const plain = (text: string): string => text.replace(/[^A-Za-z0-9.:-]+/g, '-');
 
 function instructionSets(): string {
   let text: string;
@@ -42,7 +58,7 @@ function instructionSets(): string {
     text = readFileSync('/proc/cpuinfo', 'utf8');
   } catch {
     // Not Linux.
-    return (cpus()[0]?.model ?? 'unknown').replace(/[^A-Za-z0-9.-]+/g, '-');
+    return plain(cpus()[0]?.model ?? 'unknown');
   }
   const line = /^(?:flags|Features)\s*:\s*(.*)$/m.exec(text)?.[1] ?? '';
   const flags = new Set(line.split(' '));

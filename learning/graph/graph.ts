@@ -3,6 +3,8 @@
  * graph is built, and a mistake is an AxisError that names the operator and the axes. It computes nothing; operators live in `operators.ts`.
  */
 import { sha256 } from '../../core/digest.ts';
+import { currentProvider } from '../providers.ts';
+import { lower } from './lowering.ts';
 import { encodeOnnx } from './onnx.ts';
 import type { Attribute, ElementType, OnnxGraph, OnnxNode, OnnxTensor } from './onnx.ts';
 
@@ -231,7 +233,9 @@ export class Graph {
     return encodeOnnx(this.plan(outputs));
   }
 
-  /** What `emit` writes: the nodes, constants and inputs that matter to the outputs; dead ones are left out. */
+  /**
+   * What `emit` writes, for this process's execution provider: the nodes, constants and inputs that matter to the outputs; dead ones are left out.
+   */
   plan(outputs: Record<string, Value>): OnnxGraph {
     const alive = new Set<Value>();
     const visit = (value: Value) => {
@@ -260,10 +264,12 @@ export class Graph {
     }
     const kept = this.#nodes.filter((node) => !node.aliasOf && node.outputs.some((value) => alive.has(value)));
     const nodes = kept.map((node): OnnxNode => ({ ...node, inputs: node.inputs.map(nameOf), outputs: node.outputs.map(nameOf) }));
+    const ranks = new Map(kept.flatMap((node) => node.inputs.map((value) => [nameOf(value), value.axes.length])));
+    const lowered = lower([...nodes, ...copies], (name) => ranks.get(name)!, currentProvider().name);
     return {
-      nodes: [...nodes, ...copies],
+      nodes: lowered.nodes,
       values: kept.flatMap((node) => node.outputs).flatMap((value) => (renamed.has(value.name) ? [] : [port(value, value.name)])),
-      constants: this.#constants.filter(({ value }) => alive.has(value)).map(({ tensor }) => tensor),
+      constants: [...this.#constants.filter(({ value }) => alive.has(value)).map(({ tensor }) => tensor), ...lowered.constants],
       inputs: this.#inputs.filter((value) => alive.has(value)).map((value) => port(value, value.name)),
       outputs: Object.entries(outputs).map(([name, value]) => port(value, name)),
     };

@@ -1,7 +1,9 @@
 /** Operators that pick and sum by index, with their gradients. Indexes are int64 tensors and get none. */
+import { currentProvider } from '../providers.ts';
 import { AxisError, showAxes } from './graph.ts';
 import type { Value } from './graph.ts';
-import { exp, expand, logSoftmax, mul, one, requireRank, scale, zeros } from './operators.ts';
+import { DATA_TYPE } from './onnx.ts';
+import { exp, expand, logSoftmax, matmul, mul, one, requireRank, reshape, scale, zeros } from './operators.ts';
 
 /** Rows (or elements) of x along its outermost axis: out[p] = x[index[p]]. */
 export function gather(x: Value, index: Value): Value {
@@ -24,6 +26,7 @@ export function scatterSum(x: Value, index: Value, axis: string): Value {
   const { graph } = x;
   requireRank('scatterSum', index, 1);
   if (x.axes[0] !== index.axes[0]) throw new AxisError('scatterSum', `${showAxes(x.axes)} and index ${showAxes(index.axes)} differ`);
+  if (currentProvider().name !== 'cpu' && x.axes.length === 2 && graph.size(axis) !== 'symbolic') return oneHotSum(x, index, axis);
   const axes = [axis, ...x.axes.slice(1)];
   const wide = one(
     graph.node('Reshape', [index, graph.integers([-1, ...x.axes.slice(1).map(() => 1)])], {
@@ -38,6 +41,25 @@ export function scatterSum(x: Value, index: Value, axis: string): Value {
       backward: ([dy]) => [undefined, undefined, gather(dy!, index)],
     }),
   );
+}
+
+/**
+ * `scatterSum` of rows into a table as the product with the index's one-hot matrix: devices add scattered numbers in the order of their threads, that is in
+ * none, and the rows of an embedding's gradient meet often. (Reads of states are distinct, so their scattering has no order to lose.)
+ */
+function oneHotSum(x: Value, index: Value, axis: string): Value {
+  const { graph } = x;
+  const [rows] = index.axes as [string];
+  const cast = (value: Value, axes: readonly string[]) =>
+    one(graph.node('Cast', [value], { outputs: [{ axes }], attributes: { to: DATA_TYPE.float32 } }));
+  // Float32 holds every index below 2^24; devices without 64-bit integers compare it all the same.
+  const column = reshape(cast(index, [rows]), [rows, '1']);
+  const places = graph.constant(
+    Float32Array.from({ length: graph.size(axis) as number }, (_, i) => i),
+    [axis],
+  );
+  const equal = one(graph.node('Equal', [column, places], { outputs: [{ axes: [rows, axis], type: 'bool' }] }));
+  return matmul(cast(equal, [rows, axis]), x, { transA: true });
 }
 
 /** out[p, j] = x[p, index[p, j]]. */

@@ -3,12 +3,17 @@
  * All sessions live on such threads because flushing denormals (six times faster masked softmax) changes the arithmetic of the thread that creates
  * a session, and the optimizer's arithmetic on the main thread must not depend on that.
  */
-import { parentPort } from 'node:worker_threads';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { parentPort, workerData } from 'node:worker_threads';
+import { InferenceSession, Tensor, listSupportedBackends } from 'onnxruntime-node';
+import { encodeOnnx } from '../graph/onnx.ts';
+import type { Provider } from '../providers.ts';
 import type { Answer, Feed, Order } from './lane.ts';
 
+const provider = workerData as Provider;
+
 const SESSION_OPTIONS: InferenceSession.SessionOptions = {
-  executionProviders: ['cpu'],
+  // What the provider has no kernel for, ONNX Runtime computes on the CPU.
+  executionProviders: [{ name: provider.name, ...(provider.device > 0 && { deviceId: provider.device }) }],
   intraOpNumThreads: 1,
   interOpNumThreads: 1,
   executionMode: 'sequential',
@@ -21,7 +26,17 @@ const SESSION_OPTIONS: InferenceSession.SessionOptions = {
   },
 };
 
+/** Adds a number to itself: the smallest graph that a provider must be able to compute. */
+const PROBE = encodeOnnx({
+  nodes: [{ name: 'probe', op: 'Add', domain: '', inputs: ['x', 'x'], outputs: ['y'], attributes: {} }],
+  values: [],
+  constants: [],
+  inputs: [{ name: 'x', type: 'float32', dims: [1] }],
+  outputs: [{ name: 'y', type: 'float32', dims: [1] }],
+});
+
 const port = parentPort!;
+/** By lane and name. */
 const sessions = new Map<string, { session: InferenceSession; shared: Record<string, Tensor> }>();
 
 function tensor({ data, dims }: Feed): Tensor {
@@ -29,13 +44,39 @@ function tensor({ data, dims }: Feed): Tensor {
 }
 const tensors = (feeds: Record<string, Feed>) => Object.fromEntries(Object.entries(feeds).map(([name, feed]) => [name, tensor(feed)]));
 
+class ProviderAbsent extends Error {}
+
+/** Before the first session: a provider that is not there must not look like a graph that is wrong. */
+async function probe(): Promise<void> {
+  const there = listSupportedBackends().map(({ name }) => name as string);
+  if (!there.includes(provider.name)) throw new ProviderAbsent(`onnxruntime-node on this platform has ${there.join(', ')}`);
+  let found: number | undefined;
+  try {
+    const session = await InferenceSession.create(PROBE, SESSION_OPTIONS);
+    const { y } = await session.run({ x: new Tensor('float32', [1], [1]) });
+    found = (y!.data as Float32Array)[0];
+    await session.release();
+  } catch (error) {
+    throw new ProviderAbsent(error instanceof Error ? error.message : String(error), { cause: error });
+  }
+  if (found !== 2) throw new ProviderAbsent(`1 + 1 came out as ${found}`);
+}
+let probed: Promise<void> | undefined;
+
 async function obey(order: Order): Promise<Record<string, Float32Array>> {
+  if (provider.name !== 'cpu') await (probed ??= probe());
+  const key = `${order.lane} ${order.session}`;
   if (order.kind === 'load') {
     const session = await InferenceSession.create(order.model, SESSION_OPTIONS);
-    sessions.set(order.session, { session, shared: tensors(order.shared) });
+    sessions.set(key, { session, shared: tensors(order.shared) });
     return {};
   }
-  const held = sessions.get(order.session);
+  const held = sessions.get(key);
+  if (order.kind === 'release') {
+    sessions.delete(key);
+    await held?.session.release();
+    return {};
+  }
   if (!held) throw new Error(`the lane holds no session '${order.session}'`);
   const results = await held.session.run({ ...held.shared, ...tensors(order.feeds) });
   return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, value.data as Float32Array]));
@@ -54,7 +95,8 @@ port.on('message', (order: Order | 'close') => {
       const buffers = [...new Set(Object.values(outputs).map((data) => data.buffer as ArrayBuffer))];
       port.postMessage({ id: order.id, outputs } satisfies Answer, buffers);
     } catch (error) {
-      port.postMessage({ id: order.id, error: error instanceof Error ? error.message : String(error) } satisfies Answer);
+      const text = error instanceof Error ? error.message : String(error);
+      port.postMessage({ id: order.id, error: text, absent: error instanceof ProviderAbsent } satisfies Answer);
     }
   });
 });

@@ -4,16 +4,24 @@
  */
 import { Worker } from 'node:worker_threads';
 import { RatchetError } from '../../core/errors.ts';
+import { currentProvider, nativeEnvironment, providerNeeds, showProvider } from '../providers.ts';
+import type { Provider } from '../providers.ts';
 
 /** A tensor on its way to a session; over a SharedArrayBuffer it is not copied. */
 export interface Feed {
   data: Float32Array | BigInt64Array;
   dims: number[];
 }
-export type Order = { id: number; session: string } & (
-  { kind: 'load'; model: Uint8Array; shared: Record<string, Feed> } | { kind: 'run'; feeds: Record<string, Feed> }
+export type Question = { session: string } & (
+  | { kind: 'load'; model: Uint8Array; shared: Record<string, Feed> }
+  | { kind: 'run'; feeds: Record<string, Feed> }
+  /** Frees a session; one that was never made is freed already. */
+  | { kind: 'release' }
 );
-export type Answer = { id: number; outputs: Record<string, Float32Array> } | { id: number; error: string };
+/** `lane`: whose session is meant, where several lanes share a thread. */
+export type Order = Question & { id: number; lane: number };
+/** `absent`: the execution provider could not be used at all. */
+export type Answer = { id: number; outputs: Record<string, Float32Array> } | { id: number; error: string; absent: boolean };
 
 /** Longest wait for one run. A micro-batch takes well under a minute even for models a hundred times larger than the embedded ones; beyond this the thread is stuck. */
 const RUN_LIMIT_MS = 15 * 60_000;
@@ -26,21 +34,27 @@ interface Waiting {
   timer: NodeJS.Timeout;
 }
 
-export class Lane {
-  #worker = new Worker(new URL('./lane-worker.ts', import.meta.url));
+/** The worker thread under a lane, and its questions and answers. */
+class LaneThread {
+  readonly #provider: Provider;
+  readonly #worker: Worker;
+  readonly #exited: Promise<void>;
   #waiting = new Map<number, Waiting>();
   #next = 0;
   #dead: RatchetError | undefined;
-  #exited: Promise<void>;
 
-  constructor() {
+  constructor(provider: Provider) {
+    // The libraries of a provider read the environment of the process, which a thread's copy is not.
+    Object.assign(process.env, nativeEnvironment(provider));
+    this.#provider = provider;
+    this.#worker = new Worker(new URL('./lane-worker.ts', import.meta.url), { workerData: provider });
     this.#worker.on('message', (answer: Answer) => {
       const waiting = this.#waiting.get(answer.id);
       if (!waiting) return;
       this.#waiting.delete(answer.id);
       clearTimeout(waiting.timer);
       if ('outputs' in answer) waiting.resolve(answer.outputs);
-      else waiting.reject(runError(answer.error));
+      else waiting.reject(answer.absent ? this.#absent(answer.error) : runError(answer.error));
     });
     this.#worker.on('error', (error) => this.#die(new RatchetError('ComputeCrashed', `a lane failed: ${error.message}`, { cause: error })));
     this.#exited = new Promise((resolve) =>
@@ -49,6 +63,15 @@ export class Lane {
         resolve();
       }),
     );
+  }
+
+  get dead(): boolean {
+    return this.#dead !== undefined;
+  }
+
+  #absent(reason: string): RatchetError {
+    const text = `the execution provider ${showProvider(this.#provider)} cannot be used here: ${reason.trim()}. ${providerNeeds(this.#provider.name)}`;
+    return new RatchetError('Unavailable', `${text}; \`ratchet doctor --gpu\` says what is there`);
   }
 
   #die(error: RatchetError): void {
@@ -60,30 +83,23 @@ export class Lane {
     this.#waiting.clear();
   }
 
-  #ask(order: Omit<Order, 'id'>, transfer: ArrayBuffer[] = []): Promise<Record<string, Float32Array>> {
+  ask(lane: number, question: Question, transfer: ArrayBuffer[] = []): Promise<Record<string, Float32Array>> {
     if (this.#dead) return Promise.reject(this.#dead);
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
-        this.#die(new RatchetError('ComputeStalled', `a lane did not answer '${order.session}' within ${RUN_LIMIT_MS} ms`));
+        this.#die(new RatchetError('ComputeStalled', `a lane did not answer '${question.session}' within ${RUN_LIMIT_MS} ms`));
       }, RUN_LIMIT_MS);
       this.#waiting.set(id, { resolve, reject, timer });
-      this.#worker.postMessage({ ...order, id }, transfer);
+      this.#worker.postMessage({ ...question, id, lane } satisfies Order, transfer);
     });
   }
 
-  /** Makes a session from an ONNX model. `shared` tensors are fed to every run; over a SharedArrayBuffer they may change between runs. */
-  async load(session: string, model: Uint8Array, shared: Record<string, Feed> = {}): Promise<void> {
-    await this.#ask({ kind: 'load', session, model, shared } as Omit<Order, 'id'>);
+  /** Keeps the process alive from now on only while a question is open, which its timer sees to. */
+  unref(): void {
+    this.#worker.unref();
   }
 
-  /** Runs a session and returns its outputs, flat. The feeds are handed over: their arrays are empty afterwards, unless they are shared memory. */
-  run(session: string, feeds: Record<string, Feed>): Promise<Record<string, Float32Array>> {
-    const own = Object.values(feeds).flatMap(({ data: { buffer } }) => (buffer instanceof ArrayBuffer ? [buffer] : []));
-    return this.#ask({ kind: 'run', session, feeds } as Omit<Order, 'id'>, [...new Set(own)]);
-  }
-
-  /** Lets what was asked finish, then ends the thread. (Ending it in the middle of a native run would abort the process.) */
   async close(): Promise<void> {
     if (this.#dead) return;
     this.#worker.postMessage('close');
@@ -102,16 +118,75 @@ export class Lane {
   }
 }
 
+/**
+ * The one thread of this process that speaks to its device: sessions of a device on several threads at once corrupted memory (WebGPU), and a device's
+ * context is costly to make again. It lives as long as the process.
+ */
+let deviceThread: LaneThread | undefined;
+let laneCount = 0;
+
+export class Lane {
+  readonly #thread: LaneThread;
+  readonly #shares: boolean;
+  readonly #number = laneCount++;
+  readonly #sessions = new Set<string>();
+
+  constructor(provider = currentProvider()) {
+    this.#shares = provider.name !== 'cpu';
+    if (this.#shares) {
+      if (deviceThread === undefined || deviceThread.dead) {
+        deviceThread = new LaneThread(provider);
+        deviceThread.unref();
+      }
+      this.#thread = deviceThread;
+    } else this.#thread = new LaneThread(provider);
+  }
+
+  /** Makes a session from an ONNX model. `shared` tensors are fed to every run; over a SharedArrayBuffer they may change between runs. */
+  async load(session: string, model: Uint8Array, shared: Record<string, Feed> = {}): Promise<void> {
+    this.#sessions.add(session);
+    await this.#thread.ask(this.#number, { kind: 'load', session, model, shared });
+  }
+
+  /** Runs a session and returns its outputs, flat. The feeds are handed over: their arrays are empty afterwards, unless they are shared memory. */
+  run(session: string, feeds: Record<string, Feed>): Promise<Record<string, Float32Array>> {
+    const own = Object.values(feeds).flatMap(({ data: { buffer } }) => (buffer instanceof ArrayBuffer ? [buffer] : []));
+    return this.#thread.ask(this.#number, { kind: 'run', session, feeds }, [...new Set(own)]);
+  }
+
+  /**
+   * Lets what was asked finish, then ends the thread (ending it in the middle of a native run would abort the process), or releases this lane's sessions
+   * where the thread is shared.
+   */
+  async close(): Promise<void> {
+    if (!this.#shares) return await this.#thread.close();
+    if (this.#thread.dead) return;
+    const sessions = [...this.#sessions];
+    this.#sessions.clear();
+    await Promise.all(sessions.map((session) => this.#thread.ask(this.#number, { kind: 'release', session })));
+  }
+}
+
+/**
+ * What the allocators say: C++'s; ONNX Runtime's arenas, on the CPU and on CUDA; Dawn's. Beyond the largest buffer of a WebGPU device ONNX Runtime 1.30 looks
+ * up a size class that it does not have.
+ */
+const OUT_OF_MEMORY = /bad_alloc|allocate|out of memory|OUT_OF_MEMORY|raw_hash_map<>::at/i;
+
 function runError(message: string): Error {
-  if (/bad_alloc|allocate|out of memory/i.test(message)) return new RatchetError('OutOfMemory', `ONNX Runtime: ${message}`);
+  if (OUT_OF_MEMORY.test(message)) return new RatchetError('OutOfMemory', `ONNX Runtime: ${message}`);
   return new Error(`ONNX Runtime: ${message}`);
 }
 
-/** Starts `count` lanes and lets each load what `load` says; if that fails the lanes are closed again. */
+/**
+ * Starts `count` lanes and lets each load what `load` says; if that fails the lanes are closed again. On a provider other than the CPU there is one lane:
+ * a device has its own parallelism, and every lane would hold the weights once more.
+ */
 export async function openLanes(count: number, load: (lane: Lane) => Promise<void>): Promise<Lane[]> {
   if (!Number.isInteger(count) || count < 1)
     throw new RatchetError('BadInput', `lanes: ${count} is not valid; a whole number of at least 1`);
-  const lanes = Array.from({ length: count }, () => new Lane());
+  const provider = currentProvider();
+  const lanes = Array.from({ length: provider.name === 'cpu' ? count : 1 }, () => new Lane(provider));
   try {
     await Promise.all(lanes.map(load));
   } catch (error) {

@@ -2,7 +2,6 @@
  * The engine child: the process in which served models compute, so that the HTTP process stays responsive and survives what kills native code. Requests
  * join the running batch between two decoding steps, in the order of their arrival; scores are computed beside it. It ends with its owner.
  */
-import { constants, setPriority } from 'node:os';
 import { RatchetError, badInput } from '../../core/errors.ts';
 import { candidateAppend } from '../action-tree.ts';
 import { ContinuousBatch } from '../continuous-batch.ts';
@@ -29,7 +28,6 @@ const failureOf = (error: unknown) => ({
 process.on('disconnect', () => process.exit(0));
 // Ending is the owner's business: signals meant for the whole process group must not cut off what is being answered.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
-setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
 
 try {
   const options = JSON.parse(process.argv[2]!) as EngineOptions;

@@ -1,11 +1,12 @@
 /** One undisturbed run through the product, as a user starts it, and what must be true of it. */
 import assert from 'node:assert/strict';
 import { createPublicKey } from 'node:crypto';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Connection } from '@temporalio/client';
 import { replayRun } from '../../activities/replay.ts';
 import type { StageRegistry } from '../../activities/run-stage.ts';
-import { closeDecoders } from '../../activities/stages/models.ts';
+import { closeDecoders, storeModel } from '../../activities/stages/models.ts';
 import { stages } from '../../activities/stages/registry.ts';
 import { signingKey } from '../../artifacts/attestation.ts';
 import { appendRecord } from '../../artifacts/run-log.ts';
@@ -13,6 +14,9 @@ import { storeConfigFromEnvironment } from '../../artifacts/store-config.ts';
 import { ArtifactStore } from '../../artifacts/store.ts';
 import { headOf, readChain } from '../../artifacts/run-log.ts';
 import { verifyRun } from '../../artifacts/verify.ts';
+import type { IterationBody } from '../../cli/records.ts';
+import { recordsOf } from '../../cli/runs.ts';
+import { readModelFolder } from '../../learning/model-files.ts';
 import { inlineLoop } from '../../bench/inline-loop.ts';
 import { homePaths } from '../../infra/home.ts';
 import { endpointEnvironment, ensureServers, type Servers } from '../../infra/servers.ts';
@@ -80,6 +84,21 @@ test('no payload in any history is above 64 KiB, and the histories are short: on
     }
   } finally {
     await connection.close();
+  }
+});
+
+test('the policy and the reward model leave the store as folders, and a folder goes back as the same model', async () => {
+  const body = (await recordsOf(store, 'run'))!.iterations.at(-1)!.body as IterationBody;
+  const folder = join(home.path, 'exported');
+  for (const [extra, ref] of [
+    [[], body.policy],
+    [['--reward-model'], body.rewardModel.rewardModel],
+  ] as const) {
+    const to = `${folder}${extra.length}`;
+    const { code } = await cli(home, ['model', 'export', 'run', '-o', to, '--shard-size', '100KB', ...extra]).exited;
+    assert.equal(code, 0);
+    const { model, tokenizerJson } = readModelFolder(to);
+    assert.deepEqual(await storeModel(store, model, tokenizerJson!), ref);
   }
 });
 
