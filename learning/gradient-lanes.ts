@@ -7,28 +7,36 @@ import { fold, foldedMatrices, unfoldGradients } from './fold.ts';
 import type { FoldedMatrix } from './fold.ts';
 import { dependsOn, gradients } from './graph/gradient.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
-import { head, llamaGraph, llamaWeights, treeStates } from './llama.ts';
+import { head, llamaGraph, llamaWeights, treeStates, valueHead } from './llama.ts';
 import type { AdapterConfig } from './lora.ts';
-import { OBJECTIVE_AXES, batchFeeds, lossOf } from './objectives.ts';
+import { hasValueHead, isScore } from './model.ts';
+import { OBJECTIVE_AXES, formOf, lossOf } from './objectives.ts';
+import type { Form } from './objectives.ts';
+import { batchFeeds } from './terms.ts';
 import type { Batch, LlamaConfig, Objective, Tensor } from './types.ts';
 
 /** Micro-batches that may be under way on one lane: one that runs and one that waits, so that it never idles. */
 const DEPTH = 2;
-const SESSION = 'train';
 
-/** The graph of one micro-batch: the loss, and one gradient per folded matrix that is trained (and matters to it: a value head may not). */
-export function trainingGraph(config: LlamaConfig, objective: Objective, adapter?: AdapterConfig): Uint8Array {
+/**
+ * The graph of one micro-batch: the loss, and one gradient per folded matrix that is trained (and matters to it: a value head may not). `inputs` are the
+ * folded matrices that it reads.
+ */
+export function trainingGraph(config: LlamaConfig, form: Form, adapter?: AdapterConfig): { model: Uint8Array; inputs: string[] } {
   const graph = llamaGraph(config, OBJECTIVE_AXES);
   const weights = llamaWeights(graph, config, { adapter });
-  const loss = lossOf(objective, graph, head(config, weights, treeStates(graph, config, weights)));
-  const names = foldedMatrices(config, adapter).flatMap(({ name, trained }) =>
-    trained && dependsOn(loss, weights.get(name)!) ? [name] : [],
-  );
+  const states = treeStates(graph, config, weights);
+  const out = head(config, weights, states);
+  const heads = isScore(config) ? { scores: out } : { logits: out, scores: hasValueHead(config) ? valueHead(weights, states) : undefined };
+  const loss = lossOf(form, graph, heads);
+  const list = foldedMatrices(config, adapter).filter(({ name }) => dependsOn(loss, weights.get(name)!));
+  const names = list.flatMap(({ name, trained }) => (trained ? [name] : []));
   const outputs = gradients(
     loss,
     names.map((name) => weights.get(name)!),
   );
-  return graph.emit({ loss, ...Object.fromEntries(names.map((name, i) => [gradientName(name), outputs[i]!])) });
+  const model = graph.emit({ loss, ...Object.fromEntries(names.map((name, i) => [gradientName(name), outputs[i]!])) });
+  return { model, inputs: list.map(({ name }) => name) };
 }
 const gradientName = (name: string) => `d ${name}`;
 
@@ -40,6 +48,9 @@ export class GradientLanes {
   readonly #matrices = new Map<string, Float32Array>();
   /** Sums of gradients, kept from step to step so that no step has to ask for as much memory as the model. */
   readonly #sums = new Map<string, Float64Array>();
+  readonly #shared: Record<string, Feed> = {};
+  /** The sessions by the key of their form, each made when a batch first needs it. */
+  readonly #sessions = new Map<string, Promise<void>>();
   #lanes: Lane[] = [];
 
   /** With an adapter only its tensors have gradients; all `tensors` below are then those of the model and of the adapter together. */
@@ -50,19 +61,27 @@ export class GradientLanes {
     this.#list = foldedMatrices(config, adapter);
   }
 
-  /** Loads the training graph; the weights are shared memory that all lanes read. */
-  async open(lanes: Lane[], tensors: ReadonlyMap<string, Tensor>): Promise<void> {
+  /** Takes the lanes, and puts the weights into shared memory that all of them read. */
+  open(lanes: Lane[], tensors: ReadonlyMap<string, Tensor>): void {
     this.#lanes = lanes;
-    const shared: Record<string, Feed> = {};
     for (const { name, tensor } of this.#list) {
       const { data, shape } = tensors.get(tensor)!;
       const memory = new Float32Array(new SharedArrayBuffer(data.byteLength));
       this.#matrices.set(name, memory);
-      shared[name] = { data: memory, dims: shape };
+      this.#shared[name] = { data: memory, dims: shape };
     }
-    const model = trainingGraph(this.#config, this.#objective, this.#adapter);
-    await Promise.all(lanes.map((lane) => lane.load(SESSION, model, shared)));
     fold(this.#list, tensors, this.#matrices);
+  }
+
+  #session(form: Form): Promise<void> {
+    let loaded = this.#sessions.get(form.key);
+    if (!loaded) {
+      const { model, inputs } = trainingGraph(this.#config, form, this.#adapter);
+      const shared = Object.fromEntries(inputs.map((name) => [name, this.#shared[name]!]));
+      loaded = Promise.all(this.#lanes.map((lane) => lane.load(form.key, model, shared))).then(() => undefined);
+      this.#sessions.set(form.key, loaded);
+    }
+    return loaded;
   }
 
   /** Gives the lanes other values of the tensors that are trained. Not while gradients are being computed. */
@@ -87,7 +106,9 @@ export class GradientLanes {
     }
     const limits = { vocabulary: this.#config.vocab_size, context: this.#config.max_position_embeddings };
     // All batches are checked and packed before the first runs: a bad one must not leave others half done.
-    const feeds = batches.map((batch) => batchFeeds(batch, pack(batch.trees, limits), this.#objective, limits.vocabulary));
+    const feeds = batches.map((batch) => batchFeeds(batch, pack(batch.trees, limits), this.#objective, this.#config));
+    const forms = batches.map(({ terms }) => formOf(terms));
+    for (const form of forms) await this.#session(form);
     const runs: Promise<Record<string, Float32Array>>[] = [];
     let loss = 0;
     const take = async (i: number) => {
@@ -103,7 +124,7 @@ export class GradientLanes {
       const window = DEPTH * this.#lanes.length;
       for (let i = 0; i < feeds.length; i++) {
         if (i >= window) await take(i - window);
-        const run = this.#lanes[i % this.#lanes.length]!.run(SESSION, feeds[i]!);
+        const run = this.#lanes[i % this.#lanes.length]!.run(forms[i]!.key, feeds[i]!);
         run.catch(() => undefined); // seen below, when its turn comes
         runs.push(run);
       }

@@ -11,7 +11,8 @@ import { openLanes } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
 import { head, llamaGraph, llamaWeights, treeStates } from './llama.ts';
 import { FINAL_NORM, VALUE_HEAD, checkModel, headName, isScore } from './model.ts';
-import { allowedFeeds, constrainedLogProbabilities } from './objectives.ts';
+import { constrainedLogProbabilities } from './objectives.ts';
+import { allowedFeeds } from './terms.ts';
 import type { LlamaConfig, Model, Read, Reader, TokenTree } from './types.ts';
 
 /** Most tokens of one run (a single longer tree still runs alone): enough to fill the matrix products, small enough for a core's cache. */

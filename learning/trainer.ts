@@ -74,7 +74,7 @@ class LlamaTrainer implements Trainer {
   async open(lanes: number): Promise<void> {
     this.#lanes = await openLanes(lanes, async () => undefined);
     try {
-      await this.#gradients.open(this.#lanes, this.#all());
+      this.#gradients.open(this.#lanes, this.#all());
       await this.#newtonSchulz.open(this.#lanes, this.#optimizer.muonShapes());
     } catch (error) {
       await this.close();

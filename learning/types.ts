@@ -56,45 +56,118 @@ export interface Read {
 }
 
 /**
- * What a training step minimises. Every loss is a plain sum of weighted terms; the caller's weights normalise it.
- * - `crossEntropy`: sum_p weight_p * -log softmax(logits_p)[target_p] over the whole vocabulary.
- * - `softBCE`: sum_p weight_p * BCE(sigmoid(score_p), label_p), labels in [0, 1] (AgentPRM, arXiv 2502.10325, Stage 2).
- * - `preference`: over actions whose log-probability is the sum of their token log-probabilities under the constraint of the admissible tokens:
- *   sum_k weight_k * -log sigmoid(beta * ((lp[chosen_k] - lp[rejected_k]) - referenceMargin_k)) (DPO, arXiv 2305.18290 Eq. 7)
- *   + sum_a nllWeight_a * -lp[a].
+ * What a training step minimises. Every loss is a plain sum of weighted terms over one micro-batch, and the losses of micro-batches add up: the caller's
+ * weights normalise (1/n each gives a mean). `p` are reads, `a` actions, `j` pairs; sigma is the logistic function.
  */
-export type Objective = 'crossEntropy' | 'softBCE' | 'preference';
+export type Terms =
+  CrossEntropyTerms | SoftBceTerms | BradleyTerryTerms | InverseTerms | RegressionTerms | PreferenceTerms | PolicyGradientTerms;
+export type Objective = Terms['objective'];
 
+/** sum_p weight_p * -log softmax(logits_p)[target_p] over the whole vocabulary. Tokens that are not read cost nothing after the last block: they are the loss mask. */
 export interface CrossEntropyTerms {
   objective: 'crossEntropy';
   reads: Read[];
   targets: number[];
   weights: number[];
 }
+
+/** sum_p weight_p * BCE(sigma(score_p), label_p), labels in [0, 1] (AgentPRM, arXiv 2502.10325, Stage 2). */
 export interface SoftBceTerms {
   objective: 'softBCE';
   reads: Read[];
   labels: number[];
   weights: number[];
 }
-export interface PreferenceTerms {
-  objective: 'preference';
-  /** Decision points: where one token is chosen among `allowed[p]` (token ids, at least one). */
+
+/** sum_j weight_j * -log sigma(score_chosen - score_rejected - margin_j) (Bradley-Terry; arXiv 2203.02155 Eq. 1, with the margin of arXiv 2307.09288 Eq. 2). */
+export interface BradleyTerryTerms {
+  objective: 'bradleyTerry';
   reads: Read[];
-  allowed: number[][];
+  /** `chosen` and `rejected` are indexes into `reads`; `margin` is 0 if omitted. */
+  pairs: { chosen: number; rejected: number; margin?: number; weight: number }[];
+}
+
+/**
+ * sum_j weight_j * BCE(sigma(z_j), label_j) with z_j = Q(s, a) - gamma Q(s', a'), the reward that Q implies; label 1 for the expert's transitions and 0 for
+ * a learner's. Both scores are differentiated (InversePRM, arXiv 2502.10325, Eq. 6 to 10; the logistic form is that of the authors' code).
+ */
+export interface InverseTerms {
+  objective: 'inverse';
+  reads: Read[];
+  /** `now` and `next` are indexes into `reads`, of (s, a) and (s', a'); `next` is null after the last step of an episode. Labels are in [0, 1]. */
+  transitions: { now: number; next: number | null; label: number; weight: number }[];
+  /** Discount in [0, 1]. */
+  gamma: number;
+}
+
+/**
+ * sum_p weight_p * (score_p - label_p)^2, or with `huber` = delta the Huber loss (Huber 1964): e^2 / 2 up to |e| = delta, delta (|e| - delta / 2) beyond.
+ * The score is that of the score head, or of a causal model's value head.
+ */
+export interface RegressionTerms {
+  objective: 'regression';
+  reads: Read[];
+  labels: number[];
+  weights: number[];
+  huber?: number;
+}
+
+/** How a causal model's actions are likely: lp_a is the sum of the log-probabilities of the tokens that make the action up. */
+export interface ActionTerms {
+  /** Decision points: where one token is chosen. */
+  reads: Read[];
+  /** The tokens that may be chosen at each (token ids, at least one): probabilities are under that constraint. Omitted: the whole vocabulary. */
+  allowed?: number[][];
   /** Each action is a list of (decision point, token) choices; a forced token needs no entry. May be empty: log-probability 0. */
   actions: { point: number; token: number }[][];
+}
+
+/**
+ * Preferences between actions against a reference policy, with h_j = (lp_chosen - lp_rejected) - referenceMargin_j, plus a likelihood term
+ * sum_a nllWeight_a * -lp_a:
+ * - `dpo`: sum_j weight_j * [(1 - s_j) * -log sigma(beta h_j) + s_j * -log sigma(-beta h_j)] (DPO, arXiv 2305.18290 Eq. 7; with label smoothing s_j
+ *   it is the conservative cDPO of the same authors, Mitchell 2023, https://ericmitchell.ai/cdpo.pdf Eq. 3);
+ * - `ipo`: sum_j weight_j * (h_j - 1 / (2 beta))^2 (IPO, arXiv 2310.12036 Eq. 17, beta being its tau).
+ */
+export interface PreferenceTerms extends ActionTerms {
+  objective: 'preference';
+  /** `dpo` if omitted. */
+  loss?: 'dpo' | 'ipo';
   /** Weight of -log-probability of each action; same length as `actions`. */
   nllWeights: number[];
-  /** Indexes into `actions`. */
-  pairs: { chosen: number; rejected: number; referenceMargin: number; weight: number }[];
+  /** `chosen` and `rejected` are indexes into `actions`; `referenceMargin` is the reference's lp_chosen - lp_rejected; `labelSmoothing` in [0, 0.5] is 0 if omitted. */
+  pairs: { chosen: number; rejected: number; referenceMargin: number; weight: number; labelSmoothing?: number }[];
   beta: number;
+}
+
+/**
+ * Policy gradient on actions with advantages A_a, the sum of
+ * - sum_a weight_a * -A_a lp_a (REINFORCE, Williams 1992), or with `clip` sum_a weight_a * -min(r_a A_a, clip(r_a, 1 - low, 1 + high) A_a) with
+ *   r_a = exp(lp_a - old_a) (PPO-clip, arXiv 1707.06347 Eq. 7);
+ * - with `reference`: coefficient * sum_a weight_a * (exp(d_a) - d_a - 1), d_a = reference_a - lp_a: the estimator k3 of KL(policy || reference) of
+ *   Schulman 2020, http://joschu.net/blog/kl-approx.html, as in arXiv 2402.03300 Eq. 4;
+ * - with `entropyWeights`: -sum_p entropyWeight_p * H_p, the entropy in nats of the choice at each decision point;
+ * - with `values` (a model with a value head): sum_k weight_k * (value at read_k - target_k)^2.
+ */
+export interface PolicyGradientTerms extends ActionTerms {
+  objective: 'policyGradient';
+  /** One each per action. */
+  advantages: number[];
+  weights: number[];
+  /** Log-probabilities of the actions under the policy that took them, and how far the ratio may go: below 1 by `low` in (0, 1], above by `high` > 0. */
+  clip?: { oldLogProbabilities: number[]; low: number; high: number };
+  /** Log-probabilities of the actions under the reference. */
+  reference?: { logProbabilities: number[]; coefficient: number };
+  /** One per read. */
+  entropyWeights?: number[];
+  /** `read` is an index into `reads`. */
+  values?: { read: number; target: number; weight: number }[];
 }
 
 /** One micro-batch: trees and what is asked of them. Its composition decides the bytes that come out, so it is always planned, never timed. */
 export interface Batch {
   trees: TokenTree[];
-  terms: CrossEntropyTerms | SoftBceTerms | PreferenceTerms;
+  terms: Terms;
 }
 
 /**

@@ -189,6 +189,8 @@ function meanKl(trees: readonly ScoredTree[], now: Map<DecisionTree, Float64Arra
   return mean(values);
 }
 
+type ConstrainedTerms = PreferenceTerms & { allowed: number[][] };
+
 /** The step's pairs and outcome terms, dealt over the micro-batches. Pairs weigh equally; so do the commands of successful episodes. */
 function makeBatches(
   trees: readonly ScoredTree[],
@@ -199,7 +201,7 @@ function makeBatches(
 ): { batches: Batch[]; pairs: PairSample[] } {
   const samples: PairSample[] = [];
   const parts = chunks(trees, Math.ceil(trees.length / microBatches)).map((part) => {
-    const terms: PreferenceTerms = {
+    const terms: ConstrainedTerms = {
       objective: 'preference',
       reads: [],
       allowed: [],
@@ -256,7 +258,7 @@ function bestAndWorst(
 }
 
 /** Adds the turn's decision points to the terms once, and returns a function that adds one of its commands as an action. */
-function actionsOf(terms: PreferenceTerms, tree: number, turn: TurnDecisions): (command: number, nllWeight: number) => number {
+function actionsOf(terms: ConstrainedTerms, tree: number, turn: TurnDecisions): (command: number, nllWeight: number) => number {
   const base = terms.reads.length;
   turn.tree.points.forEach((point, p) => {
     terms.reads.push({ tree, node: turn.pointNodes[p] as number });

@@ -155,11 +155,12 @@ function likelihoodBatches(sequences: readonly Sequence[], microBatches: number)
   const batches: Batch[] = [];
   for (let at = 0; at < sequences.length; at += size) {
     const part = sequences.slice(at, at + size);
-    const terms: PreferenceTerms = { objective: 'preference', reads: [], allowed: [], actions: [], nllWeights: [], pairs: [], beta: 1 };
+    const points: number[][] = [];
+    const terms: PreferenceTerms = { objective: 'preference', reads: [], allowed: points, actions: [], nllWeights: [], pairs: [], beta: 1 };
     part.forEach(({ choices }, tree) => {
       for (const { node, allowed, token, weight, starts } of choices) {
         const point = terms.reads.push({ tree, node }) - 1;
-        terms.allowed.push(allowed);
+        points.push(allowed);
         if (starts) {
           terms.actions.push([]);
           terms.nllWeights.push(weight / total);

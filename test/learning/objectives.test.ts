@@ -5,8 +5,9 @@ import { Random } from '../../core/random.ts';
 import { GradientLanes } from '../../learning/gradient-lanes.ts';
 import { Lane } from '../../learning/lanes/lane.ts';
 import { createTrainer } from '../../learning/trainer.ts';
-import type { Batch, Objective } from '../../learning/types.ts';
-import { chain, doubles, loss, randomBatch, tinyModel } from './reference.ts';
+import type { Batch } from '../../learning/types.ts';
+import { VARIANTS, chain, doubles, loss, needsScores, objectiveOf, randomBatch, tinyModel } from './reference.ts';
+import type { Variant } from './reference.ts';
 
 let lanes: Lane[];
 before(() => {
@@ -14,27 +15,33 @@ before(() => {
 });
 after(() => lanes[0]!.close());
 
-/** Coordinates checked of each tensor. */
-const COORDINATES = 4;
+/** Coordinates checked of each tensor, for each of the seeds. */
+const COORDINATES = 2;
 /** Step of the differences, in double precision: their error is below 1e-7. */
 const STEP = 1e-4;
 
-const cases: [Objective, number, { tied: boolean }?][] = [
-  ['crossEntropy', 2],
-  ['crossEntropy', 1], // one key/value head for two query heads
-  ['crossEntropy', 2, { tied: true }],
-  ['softBCE', 2],
-  ['preference', 2],
-  ['preference', 1],
+interface Case {
+  variant: Variant;
+  keyValueHeads?: number;
+  tied?: boolean;
+  values?: boolean;
+}
+const cases: Case[] = [
+  ...VARIANTS.map((variant) => (variant.includes('all options') ? { variant, values: true } : { variant })),
+  { variant: 'crossEntropy', keyValueHeads: 1 }, // one key/value head for two query heads
+  { variant: 'crossEntropy', tied: true },
+  { variant: 'preference', keyValueHeads: 1 },
+  { variant: 'regression', values: true }, // of a causal model's value head
 ];
-for (const [objective, keyValueHeads, { tied } = { tied: false }] of cases) {
-  test(`loss and gradient of ${objective} with ${keyValueHeads} key/value heads${tied ? ' and tied embeddings' : ''}, on branching trees`, async () => {
-    for (const seed of [1, 2]) {
-      const model = tinyModel(seed, { keyValueHeads, score: objective === 'softBCE', tied });
-      const random = new Random(['objectives', objective, seed]);
-      const batches = [randomBatch(objective, random, 11), randomBatch(objective, random, 11)];
+for (const { variant, ...options } of cases) {
+  test(`loss and gradient of ${variant} on branching trees ${JSON.stringify(options)}`, async () => {
+    for (const seed of variant === 'crossEntropy' ? [1, 2] : [1]) {
+      const model = tinyModel(seed, { ...options, score: needsScores(variant) && !options.values });
+      const random = new Random(['objectives', variant, seed]);
+      const batches = [randomBatch(variant, random, 11), randomBatch(variant, random, 11)];
+      const objective = objectiveOf(variant);
       const engine = new GradientLanes(model.config, objective);
-      await engine.open(lanes, model.tensors);
+      engine.open(lanes, model.tensors);
       const found = await engine.compute(batches, model.tensors);
       const weights = doubles(model);
       const expected = () => batches.reduce((sum, batch) => sum + loss(model.config, weights, batch), 0);
@@ -67,7 +74,7 @@ test('the preference loss of a hand-computed case', async () => {
   const model = tinyModel(3);
   model.tensors.get('lm_head.weight')!.data.fill(0);
   const engine = new GradientLanes(model.config, 'preference');
-  await engine.open(lanes, model.tensors);
+  engine.open(lanes, model.tensors);
   const batch: Batch = {
     trees: [chain([1, 2, 3])],
     terms: {
@@ -103,7 +110,7 @@ test('batches without terms, pairs or actions have loss 0 and gradient 0', async
   ];
   for (const terms of empty) {
     const engine = new GradientLanes(model.config, terms.objective);
-    await engine.open(lanes, model.tensors);
+    engine.open(lanes, model.tensors);
     const { loss: found, gradients } = await engine.compute([{ trees: [chain([1, 2])], terms }], model.tensors);
     assert.equal(found + 0, 0);
     for (const [name, gradient] of gradients)

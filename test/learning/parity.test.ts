@@ -80,7 +80,7 @@ for (const file of files) {
 
     const engine = new GradientLanes(config, first.terms.objective, adapter?.config);
     const all = new Map([...model.tensors, ...(adapter?.tensors ?? [])]);
-    await engine.open([lane], all);
+    engine.open([lane], all);
     const { loss, gradients } = await engine.compute([first], all);
     const expectedLoss = json('loss') as number;
     assert.ok(Math.abs(loss - expectedLoss) <= TOLERANCE, `loss ${loss}, PyTorch ${expectedLoss}`);

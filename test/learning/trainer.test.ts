@@ -10,8 +10,9 @@ import { initModel, llamaConfig } from '../../learning/model.ts';
 import { writeSafetensors } from '../../learning/safetensors.ts';
 import { createTrainer } from '../../learning/trainer.ts';
 import type { TrainerOptions } from '../../learning/trainer.ts';
-import type { Batch, Model, Objective, OptimizerOptions, Trainer } from '../../learning/types.ts';
+import type { Batch, Model, OptimizerOptions, Trainer } from '../../learning/types.ts';
 import { chain, randomBatch, tinyModel } from './reference.ts';
+import type { Variant } from './reference.ts';
 
 const ADAMW: OptimizerOptions = { kind: 'adamw', beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: 0.1, clipNorm: 1 };
 const MUON: OptimizerOptions = { ...ADAMW, kind: 'muon' };
@@ -20,7 +21,7 @@ const RATES = { learningRate: 3e-3, muonLearningRate: 0.02 };
 const FACTORS = Array.from({ length: 11 }, (_, token) => [token % 4, 4 + Math.floor(token / 4)]);
 
 const digest = (trainer: Trainer) => sha256(writeSafetensors(trainer.model().tensors));
-const batchesOf = (objective: Objective, step: number, count = 3): Batch[] =>
+const batchesOf = (objective: Variant, step: number, count = 3): Batch[] =>
   Array.from({ length: count }, (_, i) => randomBatch(objective, new Random(['step', objective, step, i]), 11));
 async function withTrainer<T>(model: Model, options: Partial<TrainerOptions>, use: (trainer: Trainer) => Promise<T>): Promise<T> {
   const trainer = await createTrainer(model, { objective: 'crossEntropy', optimizer: ADAMW, lanes: 1, ...options });
@@ -36,7 +37,7 @@ async function gradientsOf(model: Model, batches: Batch[]): Promise<Map<string, 
   const lane = new Lane();
   try {
     const engine = new GradientLanes(model.config, 'crossEntropy');
-    await engine.open([lane], model.tensors);
+    engine.open([lane], model.tensors);
     return (await engine.compute(batches, model.tensors)).gradients;
   } finally {
     await lane.close();
@@ -124,7 +125,7 @@ test('Muon orthogonalises the momentum of the block matrices and leaves the rest
   });
 });
 
-const variants: [string, Objective, Partial<TrainerOptions>][] = [
+const variants: [string, 'crossEntropy' | 'softBCE' | 'preference', Partial<TrainerOptions>][] = [
   ['AdamW, cross entropy', 'crossEntropy', {}],
   ['Muon, factored tables', 'crossEntropy', { optimizer: MUON, factors: FACTORS }],
   ['Muon, preference', 'preference', { optimizer: MUON }],
