@@ -38,20 +38,86 @@ def reads_of(rng, sequences, count):
     return rng.sample(nodes, count)
 
 
-def cross_entropy_batch(rng):
+def batch_of(rng, make_terms):
+    """Three sequences and ten reads, with terms for them."""
     sequences = trees(rng, 3, SMALL["vocab_size"])
     reads = reads_of(rng, sequences, 10)
-    targets = [rng.randrange(SMALL["vocab_size"]) for _ in reads]
-    weights = [rng.uniform(0.02, 0.2) for _ in reads]
-    return {"trees": sequences, "terms": {"objective": "crossEntropy", "reads": reads, "targets": targets, "weights": weights}}
+    terms = make_terms(rng, len(reads))
+    return {"trees": sequences, "terms": {"objective": terms.pop("objective"), "reads": reads, **terms}}
 
 
-def soft_bce_batch(rng):
-    sequences = trees(rng, 3, SMALL["vocab_size"])
-    reads = reads_of(rng, sequences, 10)
-    labels = [rng.random() for _ in reads]
-    weights = [rng.uniform(0.02, 0.2) for _ in reads]
-    return {"trees": sequences, "terms": {"objective": "softBCE", "reads": reads, "labels": labels, "weights": weights}}
+# --- terms of each objective, for so many reads ------------------------------------------------------------------------------------------------------
+
+
+def cross_entropy(rng, count):
+    targets = [rng.randrange(SMALL["vocab_size"]) for _ in range(count)]
+    return {"objective": "crossEntropy", "targets": targets, "weights": [rng.uniform(0.02, 0.2) for _ in range(count)]}
+
+
+def soft_bce(rng, count):
+    labels = [rng.random() for _ in range(count)]
+    return {"objective": "softBCE", "labels": labels, "weights": [rng.uniform(0.02, 0.2) for _ in range(count)]}
+
+
+def bradley_terry(rng, count):
+    pairs = [dict(zip(("chosen", "rejected"), rng.sample(range(count), 2)), weight=rng.uniform(0.05, 0.3)) for _ in range(6)]
+    for pair in pairs[::2]:
+        pair["margin"] = rng.gauss(0, 0.5)
+    return {"objective": "bradleyTerry", "pairs": pairs}
+
+
+def inverse(rng, count):
+    def transition(j):
+        now, following = rng.sample(range(count), 2)
+        return {"now": now, "next": None if j % 3 == 0 else following, "label": j % 2, "weight": rng.uniform(0.05, 0.3)}
+
+    return {"objective": "inverse", "transitions": [transition(j) for j in range(8)], "gamma": 0.95}
+
+
+def regression(huber):
+    def make_terms(rng, count):
+        terms = {"objective": "regression", "labels": [rng.gauss(0, 1) for _ in range(count)], "weights": [rng.uniform(0.02, 0.2) for _ in range(count)]}
+        return {**terms, "huber": huber} if huber else terms
+
+    return make_terms
+
+
+def action_terms(rng, count, vocabulary):
+    """Actions of one to three choices, and one of none."""
+    allowed = [rng.sample(range(SMALL["vocab_size"]), rng.randint(2, 6)) for _ in range(count)]
+    actions = [[]]
+    for _ in range(5):
+        points = rng.sample(range(count), rng.randint(1, 3))
+        actions.append([{"point": p, "token": rng.choice(allowed[p])} for p in points])
+    return {"actions": actions} if vocabulary else {"actions": actions, "allowed": allowed}
+
+
+def preference(loss, smoothing, vocabulary):
+    def make_terms(rng, count):
+        terms = action_terms(rng, count, vocabulary)
+        pairs = []
+        for _ in range(5):
+            chosen, rejected = rng.sample(range(6), 2)
+            pair = {"chosen": chosen, "rejected": rejected, "referenceMargin": rng.gauss(0, 1), "weight": rng.uniform(0.05, 0.3)}
+            pairs.append({**pair, "labelSmoothing": rng.uniform(0, 0.5)} if smoothing else pair)
+        nll = [rng.uniform(0, 0.05) for _ in range(6)]
+        return {"objective": "preference", **terms, "loss": loss, "nllWeights": nll, "pairs": pairs, "beta": 0.4}
+
+    return make_terms
+
+
+def policy_gradient(ppo, vocabulary):
+    def make_terms(rng, count):
+        terms = {"objective": "policyGradient", **action_terms(rng, count, vocabulary)}
+        terms["advantages"] = [rng.gauss(0, 1) for _ in range(6)]
+        terms["weights"] = [rng.uniform(0.05, 0.3) for _ in range(6)]
+        if ppo:
+            terms["clip"] = {"oldLogProbabilities": [-rng.uniform(0, 8) for _ in range(6)], "low": 0.2, "high": 0.25}
+            terms["reference"] = {"logProbabilities": [-rng.uniform(1, 6) for _ in range(6)], "coefficient": 0.1}
+            terms["entropyWeights"] = [rng.uniform(0, 0.05) for _ in range(count)]
+        return terms
+
+    return make_terms
 
 
 # --- cases -----------------------------------------------------------------------------------------------------------------------------------------
@@ -59,14 +125,27 @@ def soft_bce_batch(rng):
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
 CAUSAL, SCORE = LlamaForCausalLM, LlamaForSequenceClassification
 
-# name: (class, changes to SMALL, batch maker, LoRA options or None)
+# For the objectives: the architecture is checked by the other cases.
+TINY = dict(num_hidden_layers=1, hidden_size=8, intermediate_size=12, num_attention_heads=2, num_key_value_heads=1)
+TINY_SCORE = {**TINY, "num_labels": 1}
+
+# name: (class, changes to SMALL, maker of terms, LoRA options or None)
 CASES = {
-    "grouped-query": (CAUSAL, dict(num_key_value_heads=2), cross_entropy_batch, None),
-    "tied-llama3": (CAUSAL, dict(num_key_value_heads=1, tie_word_embeddings=True, head_dim=6, rope_parameters=LLAMA3), cross_entropy_batch, None),
-    "linear-rotations": (CAUSAL, dict(num_hidden_layers=1, rope_parameters={"rope_type": "linear", "rope_theta": 100.0, "factor": 2.0}), cross_entropy_batch, None),
-    "soft-bce": (SCORE, dict(num_key_value_heads=2, num_labels=1), soft_bce_batch, None),
-    "lora": (CAUSAL, dict(num_key_value_heads=2), cross_entropy_batch, dict(r=2, lora_alpha=3, target_modules="all-linear")),
-    "lora-score": (SCORE, dict(num_key_value_heads=2, num_labels=1, pad_token_id=0), soft_bce_batch, dict(r=3, lora_alpha=4, target_modules=["q_proj", "v_proj", "down_proj"], use_rslora=True)),
+    "grouped-query": (CAUSAL, dict(num_key_value_heads=2), cross_entropy, None),
+    "tied-llama3": (CAUSAL, dict(num_key_value_heads=1, tie_word_embeddings=True, head_dim=6, rope_parameters=LLAMA3), cross_entropy, None),
+    "linear-rotations": (CAUSAL, dict(num_hidden_layers=1, rope_parameters={"rope_type": "linear", "rope_theta": 100.0, "factor": 2.0}), cross_entropy, None),
+    "soft-bce": (SCORE, dict(num_key_value_heads=2, num_labels=1), soft_bce, None),
+    "bradley-terry": (SCORE, TINY_SCORE, bradley_terry, None),
+    "inverse": (SCORE, TINY_SCORE, inverse, None),
+    "regression": (SCORE, TINY_SCORE, regression(None), None),
+    "huber": (SCORE, TINY_SCORE, regression(0.7), None),
+    "dpo": (CAUSAL, TINY, preference("dpo", False, False), None),
+    "cdpo-vocabulary": (CAUSAL, TINY, preference("dpo", True, True), None),
+    "ipo-vocabulary": (CAUSAL, TINY, preference("ipo", False, True), None),
+    "reinforce-vocabulary": (CAUSAL, TINY, policy_gradient(False, True), None),
+    "ppo": (CAUSAL, TINY, policy_gradient(True, False), None),
+    "lora": (CAUSAL, dict(num_key_value_heads=2), cross_entropy, dict(r=2, lora_alpha=3, target_modules="all-linear")),
+    "lora-score": (SCORE, dict(num_key_value_heads=2, num_labels=1, pad_token_id=0), soft_bce, dict(r=3, lora_alpha=4, target_modules=["q_proj", "v_proj", "down_proj"], use_rslora=True)),
 }
 
 
@@ -102,7 +181,7 @@ def copies(prefix, named):
 
 
 def make(name, folder):
-    kind, changes, make_batch, lora = CASES[name]
+    kind, changes, make_terms, lora = CASES[name]
     rng = random.Random(name)
     torch.manual_seed(rng.randrange(2**31))
     model = kind(LlamaConfig(**{**SMALL, **changes}))
@@ -123,7 +202,7 @@ def make(name, folder):
         stored["target_modules"] = stored["target_modules"] if isinstance(stored["target_modules"], str) else sorted(stored["target_modules"])
         metadata["adapter"] = json.dumps(stored, default=str)
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    batches = [make_batch(rng) for _ in range(4)]
+    batches = [batch_of(rng, make_terms) for _ in range(4)]
     model.train()
     arrays["outputs"] = outputs(model, batches[0]).detach().clone()
     loss = loss_of(model, batches[0])
