@@ -82,7 +82,7 @@ async function measure(size: Size, out: string): Promise<void> {
 
   const lanes = await openLanes(1, async () => undefined);
   const gradients = new GradientLanes(model.config, 'crossEntropy');
-  milliseconds['open'] = await timed(1, () => gradients.open(lanes, model.tensors));
+  milliseconds['open'] = await timed(1, async () => gradients.open(lanes, model.tensors));
   const batches = [batch];
   const once = await gradients.compute(batches, model.tensors);
   keep('loss', [once.loss]);

@@ -20,17 +20,10 @@ export interface Form {
   key: string;
 }
 
-/** The form of a batch's loss. */
-export function formOf(terms: Terms): Form {
-  const {
-    allowed,
-    loss,
-    huber,
-    clip: range,
-    reference,
-    entropyWeights,
-    values,
-  } = terms as Partial<PreferenceTerms & PolicyGradientTerms & RegressionTerms>;
+/** The form of a batch's loss; of an objective without options if only that is given. */
+export function formOf(terms: Terms | { objective: Objective }): Form {
+  type Options = Omit<PreferenceTerms, 'objective'> & Omit<PolicyGradientTerms, 'objective'> & Omit<RegressionTerms, 'objective'>;
+  const { allowed, loss, huber, clip: range, reference, entropyWeights, values } = terms as Partial<Options>;
   const on: [Part, boolean][] = [
     ['vocabulary', 'actions' in terms && allowed === undefined],
     ['huber', huber !== undefined],
@@ -123,6 +116,7 @@ function regression(form: Form, graph: Graph, scores: Value): Value {
 
 /** The loss [] of one micro-batch. The heads must have what the objective reads, which `checkObjective` and `batchFeeds` see to. */
 export function lossOf(form: Form, graph: Graph, heads: Heads): Value {
+  graph.section = 'loss';
   const { logits, scores } = heads;
   switch (form.objective) {
     case 'crossEntropy': {

@@ -8,6 +8,7 @@ import { join, resolve } from 'node:path';
 import { badInput, RatchetError } from '../../core/errors.ts';
 import { readAdapterFolder } from '../../learning/adapter-files.ts';
 import { trainingGraph } from '../../learning/gradient-lanes.ts';
+import { formOf } from '../../learning/objectives.ts';
 import { decodeGraph } from '../../learning/llama.ts';
 import { loraScale, mergeAdapter, savesHead } from '../../learning/lora.ts';
 import { expectedShapes, isScore, isTied, llamaConfig } from '../../learning/model.ts';
@@ -147,7 +148,7 @@ function graphCommand(): Command {
       const adapter = options.adapter === undefined ? undefined : readAdapterFolder(options.adapter, config).config;
       const bytes =
         options.kind === 'train'
-          ? trainingGraph(config, isScore(config) ? 'softBCE' : 'crossEntropy', adapter)
+          ? trainingGraph(config, formOf({ objective: isScore(config) ? 'softBCE' : 'crossEntropy' }), adapter).model
           : options.kind === 'decode'
             ? decodeGraph(config, 1)
             : readingGraph(config, isScore(config) ? 'scores' : 'logProbabilities');

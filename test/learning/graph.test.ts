@@ -4,6 +4,7 @@ import { after, before, test } from 'node:test';
 import protobuf from 'protobufjs';
 
 import { trainingGraph } from '../../learning/gradient-lanes.ts';
+import { formOf } from '../../learning/objectives.ts';
 import { gradients } from '../../learning/graph/gradient.ts';
 import { AxisError, Graph } from '../../learning/graph/graph.ts';
 import type { Value } from '../../learning/graph/graph.ts';
@@ -117,7 +118,7 @@ test('the emitted file is well formed and readable: nodes say where they belong,
   const { graph } = protobuf
     .parse(ONNX)
     .root.lookupType('Model')
-    .decode(trainingGraph(tinyModel(1).config, 'crossEntropy'))
+    .decode(trainingGraph(tinyModel(1).config, formOf({ objective: 'crossEntropy' })).model)
     .toJSON() as {
     graph: Record<'node', { name: string; opType: string; input?: string[]; output: string[] }[]> &
       Record<'initializer', { name: string }[]> &

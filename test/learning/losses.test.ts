@@ -159,7 +159,11 @@ test('k3 is never negative, and its mean over the policy’s own choices is KL(p
     fc.asyncProperty(lists, lists, async (logits, other) => {
       const [policy, reference] = [logSoftmax(logits), logSoftmax(other)];
       const terms = (token: number, weight: number): PolicyGradientTerms => ({
-        ...{ objective: 'policyGradient', reads: nodes(1), actions: [[{ point: 0, token }]], advantages: [0], weights: [weight] },
+        objective: 'policyGradient',
+        reads: nodes(1),
+        actions: [[{ point: 0, token }]],
+        advantages: [0],
+        weights: [weight],
         reference: { logProbabilities: [reference[token]!], coefficient: 1 },
       });
       let mean = 0;
