@@ -35,6 +35,7 @@ export interface EnvironmentServer {
   close(): Promise<void>;
 }
 
+/** Pings are counted, not seconds: when this process itself was stopped for a while, nobody else is to blame. */
 const PINGS_WITHOUT_ANSWER = 3;
 /** Connections besides those of sessions: for HTTP requests and for telling clients that all is taken. */
 const SPARE_CONNECTIONS = 256;
@@ -52,7 +53,7 @@ export async function serveEnvironment(tasks: ServedTasks, options: ServeOptions
   const server = createAdaptorServer({ fetch: app.fetch }) as Server;
   server.maxConnections = 2 * options.maxSessions + SPARE_CONNECTIONS;
   const sockets = new WebSocketServer({ noServer: true, maxPayload: LARGEST_BODY_BYTES, clientTracking: true });
-  const alive = new WeakMap<WebSocket, number>();
+  const unanswered = new WeakMap<WebSocket, number>();
 
   server.on('upgrade', (request: IncomingMessage, connection: Duplex, head: Buffer) => {
     const path = request.url?.split('?')[0];
@@ -62,7 +63,7 @@ export async function serveEnvironment(tasks: ServedTasks, options: ServeOptions
       return;
     }
     sockets.handleUpgrade(request, connection, head, (socket) => {
-      const seen = (): void => void alive.set(socket, performance.now());
+      const seen = (): void => void unanswered.set(socket, 0);
       seen();
       socket.on('pong', seen).on('ping', seen).on('message', seen);
       // Whatever broke it, 'close' follows, and there the session ends.
@@ -73,9 +74,10 @@ export async function serveEnvironment(tasks: ServedTasks, options: ServeOptions
 
   await listen(server, options);
   const ping = setInterval(() => {
-    const now = performance.now();
     for (const socket of sockets.clients) {
-      if (now - (alive.get(socket) ?? now) > PINGS_WITHOUT_ANSWER * options.pingIntervalMs) socket.terminate();
+      const pings = unanswered.get(socket) ?? 0;
+      unanswered.set(socket, pings + 1);
+      if (pings >= PINGS_WITHOUT_ANSWER) socket.terminate();
       else if (socket.readyState === socket.OPEN) socket.ping();
     }
   }, options.pingIntervalMs);
