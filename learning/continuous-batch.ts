@@ -10,10 +10,13 @@ import type { ActionTree } from './action-tree.ts';
 import type { GeneratedToken, GenerationEnd, GenerationRequest } from './generation.ts';
 import { checkSampling, distribution, draw, likeliest, logSoftmaxOver, logSumExp } from './sampling.ts';
 import { TextStream } from './text-stream.ts';
+import { RowPool } from './row-pool.ts';
 import type { Append, Decoder } from './types.ts';
 
 /** Something that happened to a request in a step. The events of one request come in order; `end` is the last of a sample, `sample` counts from 0. */
 export type GenerationEvent<Id> =
+  /** The prompt has been read; so many of its first tokens had been before. */
+  | { id: Id; kind: 'begin'; reused: number }
   /** Natural-log probability of each prompt token given those before it (null for the first); only if asked for. */
   | { id: Id; kind: 'prompt'; logProbabilities: (number | null)[] }
   /** Natural-log probability of each choice under the constraint, at temperature 1 and as drawn from. */
@@ -44,6 +47,8 @@ interface Job<Id> {
   most: number;
   choices: Choices | null;
   prompted: boolean;
+  /** Prompt tokens that its first row had read before. */
+  reused: number;
   /** The rows that it holds. */
   rows: number[];
   samples: Sample[];
@@ -54,16 +59,19 @@ export class ContinuousBatch<Id> {
   readonly #decoder: Decoder;
   readonly #context: number;
   readonly #decode: (ids: readonly number[]) => string;
-  readonly #freeRows: number[];
+  readonly #rows: RowPool;
   readonly #jobs = new Map<Id, Job<Id>>();
   #stepping = false;
 
-  /** `context`: most tokens of prompt and generation together. `decode`: text of tokens, for stop strings; without it there is no text. */
-  constructor(decoder: Decoder, options: { context: number; decode?: (ids: readonly number[]) => string }) {
+  /**
+   * `context`: most tokens of prompt and generation together. `decode`: text of tokens, for stop strings; without it there is no text. `reuse`: what rows
+   * have read serves later prompts that begin alike (see row-pool.ts).
+   */
+  constructor(decoder: Decoder, options: { context: number; decode?: (ids: readonly number[]) => string; reuse?: boolean }) {
     this.#decoder = decoder;
     this.#context = options.context;
     this.#decode = options.decode ?? (() => '');
-    this.#freeRows = Array.from({ length: decoder.rows }, (_, row) => row);
+    this.#rows = new RowPool(decoder, options.reuse ?? false);
   }
 
   /** Requests in the batch. */
@@ -73,7 +81,7 @@ export class ContinuousBatch<Id> {
 
   /** Whether the rows that the request needs are free now. */
   fits(request: GenerationRequest): boolean {
-    return rowsOf(request) <= this.#freeRows.length;
+    return rowsOf(request) <= this.#rows.free;
   }
 
   /** Refuses (BadInput) what cannot be generated at all, whatever else runs. */
@@ -102,9 +110,20 @@ export class ContinuousBatch<Id> {
     this.check(request);
     if (this.#jobs.has(id)) throw new Error(`the batch has a request ${String(id)} already`);
     if (!this.fits(request)) throw new Error('the batch has too few free rows');
-    const rows = this.#freeRows.splice(0, rowsOf(request));
+    // For the probabilities of the prompt all of it must be read.
+    const { rows, read } = this.#rows.take(rowsOf(request), request.promptLogProbabilities ? [] : request.prompt);
     const most = Math.min(request.maxTokens, this.#context - request.prompt.length);
-    this.#jobs.set(id, { id, request, most, choices: choicesOf(request), prompted: false, rows, samples: [], cancelled: false });
+    this.#jobs.set(id, {
+      id,
+      request,
+      most,
+      choices: choicesOf(request),
+      prompted: false,
+      reused: read,
+      rows,
+      samples: [],
+      cancelled: false,
+    });
   }
 
   /** Takes a request out; its rows are free at once, or after the step that is under way. Nothing more is told of it. Unknown ids are no mistake. */
@@ -126,6 +145,7 @@ export class ContinuousBatch<Id> {
     } finally {
       this.#stepping = false;
     }
+    for (const { row, ids, keep } of parts.flat()) this.#rows.hasRead(row, ids.slice(0, keep));
     const events: GenerationEvent<Id>[] = [];
     let at = 0;
     jobs.forEach((job, j) => {
@@ -140,7 +160,7 @@ export class ContinuousBatch<Id> {
   /** The prompt has been read: what was asked about it, and the first token of every sample. */
   #begin(job: Job<Id>, outputs: Float32Array[]): GenerationEvent<Id>[] {
     const { id, request, choices } = job;
-    const events: GenerationEvent<Id>[] = [];
+    const events: GenerationEvent<Id>[] = [{ id, kind: 'begin', reused: job.reused }];
     job.prompted = true;
     if (request.promptLogProbabilities) {
       const logProbabilities = request.prompt.map((token, i) => (i === 0 ? null : outputs[i - 1]![token]! - logSumExp(outputs[i - 1]!)));
@@ -148,7 +168,7 @@ export class ContinuousBatch<Id> {
     }
     if (choices) return [...events, ...chooseAll(job, choices, outputs.slice(outputs.length - choices.tree.points.length))];
     const [first, ...others] = job.rows as [number, ...number[]];
-    for (const row of others) this.#decoder.copy(first, row);
+    for (const row of others) this.#rows.copy(first, row);
     job.samples = job.rows.map((row, number) => ({
       number,
       row,
@@ -212,12 +232,9 @@ export class ContinuousBatch<Id> {
     this.#jobs.delete(job.id);
   }
 
-  /** Clearing rows at once lets the decoder pack the others. */
   #release(job: Job<Id>, rows: readonly number[]): void {
-    for (const row of rows) this.#decoder.clear(row);
     job.rows = job.rows.filter((row) => !rows.includes(row));
-    this.#freeRows.push(...rows);
-    this.#freeRows.sort((a, b) => a - b);
+    this.#rows.release(rows);
   }
 }
 
@@ -244,12 +261,14 @@ function compareLists(a: readonly number[], b: readonly number[]): number {
   return at < 0 ? a.length - b.length : at >= b.length ? 1 : a[at]! - b[at]!;
 }
 
-function promptAppend<Id>({ request, choices, rows }: Job<Id>): Append {
-  const prompt = [...request.prompt];
+function promptAppend<Id>({ request, choices, rows, reused }: Job<Id>): Append {
+  const row = rows[0]!;
+  const prompt = request.prompt.slice(reused);
+  const keep = prompt.length;
   const before = request.promptLogProbabilities ? prompt.map((_, i) => i) : [];
-  if (!choices) return { row: rows[0]!, ids: prompt, reads: before.length > 0 ? before : [prompt.length - 1], keep: prompt.length };
+  if (!choices) return { row, ids: prompt, reads: before.length > 0 ? before : [keep - 1], keep };
   const { ids, parents, reads } = decisionAppend(prompt, choices.tree);
-  return { row: rows[0]!, ids, parents, reads: [...before, ...reads], keep: 0 };
+  return { row, ids, parents, reads: [...before, ...reads], keep };
 }
 
 const nextAppend = ({ row, next }: Sample): Append => ({ row, ids: [next], reads: [0], keep: 1 });

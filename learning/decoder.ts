@@ -191,6 +191,13 @@ class LlamaDecoder implements Decoder {
     this.#lengths[row] = 0;
   }
 
+  truncate(row: number, length: number): void {
+    this.#checkRow(row);
+    const most = this.#lengths[row]!;
+    if (!Number.isInteger(length) || length < 0 || length > most) throw badInput('length', length, `0 to ${most}, what row ${row} has`);
+    this.#lengths[row] = length;
+  }
+
   copy(from: number, to: number): void {
     this.#checkRow(from);
     this.#checkRow(to);

@@ -37,12 +37,14 @@ export async function generate(
 }
 
 export const emptyResult = (samples: number): GenerationResult => ({
+  reusedTokens: 0,
   samples: Array.from({ length: samples }, () => ({ tokens: [], finish: 'length', stoppedBy: null, text: '' })),
 });
 
 /** Adds what an event says to a result. The `text` of a finished sample is all of its text. */
 export function record(result: GenerationResult, event: GenerationEvent<unknown>): void {
-  if (event.kind === 'prompt') result.promptLogProbabilities = event.logProbabilities;
+  if (event.kind === 'begin') result.reusedTokens = event.reused;
+  else if (event.kind === 'prompt') result.promptLogProbabilities = event.logProbabilities;
   else if (event.kind === 'choices') {
     result.choiceLogProbabilities = event.logProbabilities;
     result.drawnChoiceLogProbabilities = event.drawnLogProbabilities;

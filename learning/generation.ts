@@ -55,6 +55,8 @@ export interface Generation extends GenerationEnd {
 
 export interface GenerationResult {
   samples: Generation[];
+  /** First tokens of the prompt that had been read for an earlier request. */
+  reusedTokens: number;
   /** Of each prompt token given those before it (null for the first); if it was asked for. */
   promptLogProbabilities?: (number | null)[];
   /** Of each choice under the constraint, at temperature 1 and as drawn from; each sums to 1. */

@@ -243,6 +243,8 @@ export interface Decoder {
   length(row: number): number;
   /** Forgets the row's path. */
   clear(row: number): void;
+  /** Forgets the row's path after its first `length` tokens. */
+  truncate(row: number, length: number): void;
   /** Makes row `to` an independent copy of row `from`. */
   copy(from: number, to: number): void;
   close(): Promise<void>;

@@ -14,12 +14,20 @@ export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
+  /** Prompt tokens that had been read for an earlier request. */
+  prompt_tokens_details: { cached_tokens: number };
 }
 
 export function usageOf(plan: Plan, results: readonly GenerationResult[]): Usage {
   const prompt = plan.requests.reduce((sum, request) => sum + request.prompt.length, 0);
   const completion = results.flatMap(({ samples }) => samples).reduce((sum, { tokens }) => sum + tokens.length, 0);
-  return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+  const cached = results.reduce((sum, { reusedTokens }) => sum + reusedTokens, 0);
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: { cached_tokens: cached },
+  };
 }
 
 export class Answers {

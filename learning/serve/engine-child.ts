@@ -64,7 +64,7 @@ async function openPolicy(folder: string, { rows, context: most, lanes }: Engine
   const { model, tokenizer } = openServedModel(folder, 'LlamaForCausalLM');
   const context = most ?? model.config.max_position_embeddings;
   const decoder = await createDecoder(model, { rows, context, lanes });
-  const batch = new ContinuousBatch<number>(decoder, { context, decode: (ids) => tokenizer.decode(ids) });
+  const batch = new ContinuousBatch<number>(decoder, { context, decode: (ids) => tokenizer.decode(ids), reuse: true });
   const waiting: { id: number; request: GenerationRequest }[] = [];
   let running = false;
   const run = async () => {

@@ -9,6 +9,8 @@ import { describeServedModel } from './served-model.ts';
 
 /** Longest that a stopping server waits for what it has begun. */
 const DRAIN_BOUND_MS = 30_000;
+/** Clients and proxies keep idle connections for about a minute; one that the server closes at the moment of a request is a request lost. */
+const KEEP_ALIVE_MS = 75_000;
 
 export interface ServeOptions {
   /** Folders in the Hugging Face layout; at least one. */
@@ -86,6 +88,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       onError: (error) => onLine(error instanceof Error ? (error.stack ?? error.message) : String(error)),
     };
     const { server, url } = await listen(createApp(appOptions), options.host, options.port);
+    server.keepAliveTimeout = KEEP_ALIVE_MS;
     // A connection that outlives its answer would keep a stopping server waiting.
     server.on('request', (_, response) => response.once('close', () => draining && setImmediate(() => server.closeIdleConnections())));
     let stopping: Promise<void> | null = null;

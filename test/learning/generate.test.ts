@@ -251,6 +251,62 @@ test('what is cancelled frees its rows between steps, and the others go on as if
   );
 });
 
+test('law: with reuse, prompts that begin like something that was read start from there, and get what they get without', async () => {
+  // Conversations that grow: each prompt is an earlier one, what was said to it, and something new; some share only their beginning.
+  const random = new Random(['reuse']);
+  let fed = 0;
+  const counting = Object.create(decoder) as Decoder;
+  Object.defineProperty(counting, 'rows', { value: ROWS });
+  counting.step = (appends) => {
+    fed += appends.reduce((sum, { ids }) => sum + ids.length, 0);
+    return decoder.step(appends);
+  };
+  for (const name of ['clear', 'copy', 'truncate'] as const) (counting[name] as unknown) = decoder[name].bind(decoder);
+  const batch = new ContinuousBatch<number>(counting, { context: CONTEXT, reuse: true });
+  const histories: number[][] = [[1, 2, 3, 4, 5, 6, 7, 8]];
+  let [id, reused, prompted] = [0, 0, 0];
+  for (let round = 0; round < 12; round++) {
+    const asked = Array.from({ length: 1 + random.below(3) }, () => {
+      const history = random.pick(histories);
+      const prompt = [
+        ...history.slice(0, Math.max(1, history.length - random.below(3))),
+        ...Array.from({ length: 2 }, () => random.below(11)),
+      ];
+      const choices = random.uniform() < 0.3 ? { choices: [[1, 2], [1, 3], [4]] } : {};
+      return { id: id++, request: request(prompt.slice(0, CONTEXT - 6), { maxTokens: 3, ...choices }) };
+    });
+    for (const { id, request } of asked) batch.add(id, request);
+    const said = new Map<number, number[]>(asked.map((one) => [one.id, []]));
+    while (batch.size > 0) {
+      for (const event of await batch.step()) {
+        if (event.kind === 'begin') reused += event.reused;
+        if (event.kind === 'token') said.get(event.id)!.push(event.token.id);
+      }
+    }
+    for (const { id, request } of asked) {
+      // Beside the prompt: two of the three tokens that are said, or the one token with two choices after it.
+      prompted += request.prompt.length + (request.choices ? 1 : 2);
+      let path = [...request.prompt];
+      for (const token of said.get(id)!) {
+        if (!request.choices) {
+          const expected = logits(path);
+          assert.equal(token, expected.indexOf(Math.max(...expected)));
+        }
+        path.push(token);
+      }
+      if (request.choices) assert.ok(request.choices.some((choice) => choice.join() === said.get(id)!.join()));
+      histories.push(path);
+    }
+  }
+  assert.equal(fed, prompted - reused);
+  assert.ok(reused > prompted / 2, `${reused} of ${prompted}`);
+  // The probabilities of a prompt need all of it.
+  batch.add(id, request(histories.at(-1)!.slice(0, 12), { promptLogProbabilities: true, maxTokens: 1 }));
+  const [begin, prompt] = await batch.step();
+  assert.ok(begin?.kind === 'begin' && begin.reused === 0 && prompt?.kind === 'prompt');
+  for (let row = 0; row < ROWS; row++) decoder.clear(row);
+});
+
 test('the context bounds a text, and what cannot be generated is refused by name before anything runs', async () => {
   const long = Array.from({ length: CONTEXT - 3 }, (_, i) => i % 11);
   const [full, nothing] = await run([request(long, { maxTokens: 50 }), request([1], { maxTokens: 0 })]);

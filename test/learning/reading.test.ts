@@ -122,7 +122,7 @@ test('law: a decoder, however it is fed, gives what the reference gives for the 
   }
 });
 
-/** Feeds two decoders (of one and two lanes) random appends, copies and clears, and follows every row's path beside them. */
+/** Feeds two decoders (of one and two lanes) random appends, copies, clears and cuts, and follows every row's path beside them. */
 async function decode(seed: number, one: Decoder, two: Decoder, rows: number, expected: (ids: number[]) => number[]): Promise<void> {
   const random = new Random(['decoder', seed]);
   const paths: number[][] = Array.from({ length: rows }, () => []);
@@ -150,13 +150,16 @@ async function decode(seed: number, one: Decoder, two: Decoder, rows: number, ex
       paths[row]!.push(...ids.slice(0, keep));
     }
     assert.equal(next, found.length);
-    const [from, to, gone] = [random.below(rows), random.below(rows), random.below(rows)];
+    const [from, to, gone, cut] = [random.below(rows), random.below(rows), random.below(rows), random.below(rows)];
+    const length = random.below((cut === gone ? 0 : paths[cut === to ? from : cut]!.length) + 1);
     for (const decoder of [one, two]) {
       decoder.copy(from, to);
       decoder.clear(gone);
+      decoder.truncate(cut, length);
     }
     paths[to] = [...paths[from]!];
     paths[gone] = [];
+    paths[cut] = paths[cut]!.slice(0, length);
     for (let row = 0; row < rows; row++) assert.equal(one.length(row), paths[row]!.length);
   }
 }
@@ -182,6 +185,7 @@ test('a decoder scores several continuations of a row at once and keeps none; wr
     for (const [appends, message] of wrong) await assert.rejects(decoder.step(appends), { type: 'BadInput', message });
     assert.deepEqual([decoder.length(0), decoder.length(1)], [0, 3]);
     assert.deepEqual(await decoder.step([]), []);
+    assert.throws(() => decoder.truncate(1, 4), { type: 'BadInput', message: /length: 4 .*0 to 3/ });
     await assert.rejects(createDecoder(model, { rows: 2, context: 65 }), { type: 'BadInput', message: /context: 65/ });
   } finally {
     await decoder.close();

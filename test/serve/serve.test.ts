@@ -139,7 +139,12 @@ test('a completion: text, token ids, log-probabilities of prompt and continuatio
   const best = expected.tokens[0]!.top;
   assert.deepEqual(Object.keys(top_logprobs![ids.length]!).sort(), best.map(({ id }) => nameOf(id)).sort());
   const generated = expected.tokens.length;
-  assert.deepEqual(answer.usage, { prompt_tokens: ids.length, completion_tokens: generated, total_tokens: ids.length + generated });
+  assert.deepEqual(answer.usage, {
+    prompt_tokens: ids.length,
+    completion_tokens: generated,
+    total_tokens: ids.length + generated,
+    prompt_tokens_details: { cached_tokens: 0 },
+  });
   assert.match(answer.system_fingerprint!, /^fp_[0-9a-f]{12}$/);
 });
 
@@ -219,9 +224,24 @@ test('a chat: the template is applied, and a stream tells the same as the whole 
     parts.slice(-2).map(({ choices, usage }) => [choices[0]?.finish_reason, usage]),
     [
       [expected.finish, undefined],
-      [undefined, whole.usage],
+      [undefined, { ...whole.usage, prompt_tokens_details: { cached_tokens: ids.length - 1 } }],
     ],
   );
+});
+
+test('a conversation that goes on is read from where it ended', async () => {
+  const first = await client.completions.create({
+    model: 'policy',
+    prompt: [9, 8, 7, 6, 5],
+    max_tokens: 6,
+    temperature: 0,
+    ...extra({ return_token_ids: true }),
+  });
+  const history = [9, 8, 7, 6, 5, ...vllm(first.choices[0]!).token_ids!, 4, 3];
+  const second = await client.completions.create({ model: 'policy', prompt: history, max_tokens: 5, temperature: 0 });
+  // All but what was said last, which had not been read yet.
+  assert.equal(second.usage!.prompt_tokens_details!.cached_tokens, history.length - 3);
+  assert.equal(second.choices[0]!.text, (await direct(history, 5)).text);
 });
 
 test('several samples in one stream, each with its own end', async () => {
