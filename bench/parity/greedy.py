@@ -21,11 +21,14 @@ def make(folder, vocabulary):
 def generate(folder, prompts, answers):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     asked = json.load(open(prompts))
-    out = []
-    for ids in asked["prompts"]:
+    out = [None] * len(asked["prompts"])
+    for length in sorted({len(ids) for ids in asked["prompts"]}):
+        # Prompts of one length make a batch without padding.
+        places = [i for i, ids in enumerate(asked["prompts"]) if len(ids) == length]
+        ids = torch.tensor([asked["prompts"][i] for i in places])
         done = model.generate(
-            torch.tensor([ids]),
-            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            ids,
+            attention_mask=torch.ones_like(ids),
             do_sample=False,
             max_new_tokens=asked["maxTokens"],
             eos_token_id=None,
@@ -33,11 +36,12 @@ def generate(folder, prompts, answers):
             return_dict_in_generate=True,
             output_logits=True,
         )
-        best = [torch.log_softmax(logits[0].double(), -1).topk(2).values for logits in done.logits]
-        out.append({"ids": done.sequences[0, len(ids) :].tolist(), "margins": [(b[0] - b[1]).item() for b in best]})
+        best = torch.stack([torch.log_softmax(logits.double(), -1).topk(2).values for logits in done.logits], 1)
+        for i, sequence, two in zip(places, done.sequences, best):
+            out[i] = {"ids": sequence[length:].tolist(), "margins": (two[:, 0] - two[:, 1]).tolist()}
     json.dump(out, open(answers, "w"))
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     {"make": make, "generate": generate}[sys.argv[1]](*sys.argv[2:])

@@ -26,6 +26,8 @@ const TIE = 1e-3;
 const MAX_TOKENS = 48;
 const CONTEXT = 512;
 const EPISODES_A_STEP = 8;
+/** Tokens of a prompt: the beginning of a game. A few lengths, so that transformers can batch without padding. */
+const LENGTHS = [4, 12, 20, 28, 40, 60];
 
 const { values } = parseArgs({ options: { prompts: { type: 'string', default: '200' }, steps: { type: 'string', default: '150' } } });
 const python = (...args: string[]) =>
@@ -131,7 +133,7 @@ const home = mkdtempSync(join(tmpdir(), 'ratchet-greedy-'));
 try {
   const count = Number(values.prompts);
   const random = new Random(['greedy', 'prompts']);
-  const prompts = episodes('unseen', count).map((ids) => ids.slice(0, 1 + random.below(ids.length)).slice(0, CONTEXT - MAX_TOKENS));
+  const prompts = episodes('unseen', count).map((ids) => ids.slice(0, random.pick(LENGTHS)));
   const file = join(home, 'prompts.json');
   writeFileSync(file, JSON.stringify({ prompts, maxTokens: MAX_TOKENS }));
   let right = true;
