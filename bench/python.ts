@@ -14,11 +14,14 @@ function must(command: string, args: string[]): void {
   if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${error?.message ?? `exit code ${status}`}`);
 }
 
-/** The interpreter of an environment with the packages that a requirements file pins. Takes minutes the first time. */
-export function pythonWith(requirements: string): string {
+/**
+ * The interpreter of an environment with the packages that a requirements file pins, and those of `alone` without what they depend on. Takes minutes the
+ * first time.
+ */
+export function pythonWith(requirements: string, alone: readonly string[] = []): string {
   const given = process.env['RATCHET_PYTHON'];
   if (given) return given;
-  const digest = createHash('sha256').update(readFileSync(requirements)).digest('hex').slice(0, 12);
+  const digest = createHash('sha256').update(readFileSync(requirements)).update(alone.join(' ')).digest('hex').slice(0, 12);
   const folder = join(ROOT, '.ratchet', `python-${digest}`);
   const ready = join(folder, 'bin', 'python');
   if (existsSync(ready)) return ready;
@@ -27,7 +30,9 @@ export function pythonWith(requirements: string): string {
   const draft = `${folder}.draft`;
   rmSync(draft, { recursive: true, force: true });
   must('python3', ['-m', 'venv', draft]);
-  must(join(draft, 'bin', 'python'), ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements]);
+  const install = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check'];
+  must(join(draft, 'bin', 'python'), [...install, '-r', requirements]);
+  if (alone.length > 0) must(join(draft, 'bin', 'python'), [...install, '--no-deps', ...alone]);
   renameSync(draft, folder);
   return ready;
 }
