@@ -2,8 +2,8 @@
 
 usage: anchor.py --steps N [--cached] GAME...
 
-Every game is loaded, reset, and played for N steps, commands listed at each. With --cached three pure functions of the library keep their results, which
-changes no output: reading a text, reading a condition, and the text of an action's command."""
+Every game is loaded, reset, and played for N steps, commands listed at each. With --cached three pure functions of the library keep their results, and what
+nobody changes is copied no more; no output changes: reading a text, reading a condition, and the text of an action's command."""
 import argparse
 import copy
 import functools
@@ -34,6 +34,11 @@ def keep_results():
         return commands[key]
 
     textgen.ContextSensitiveGrammar.derive = derived
+
+    def shallow(value):
+        return [copy.copy(each) for each in value] if isinstance(value, list) else copy.copy(value)
+
+    textgen.deepcopy = shallow
 
 
 def main():
