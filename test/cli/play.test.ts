@@ -37,6 +37,17 @@ test('a wrong command uses no turn and is answered with the nearest possible one
   assert.match(out, /You left after 0 turns; the task was: .*clean/i);
 });
 
+test('undo takes turns back, history says what was done, and hints solve the game', async () => {
+  const world = worldNamed('household');
+  const [task] = world.tasks('unseen', 1, 1);
+  assert.ok(task);
+  const { out, code } = await ratchet(['play', '--game', task.id], { input: 'undo\nhistory\nlook\nhistory\nundo\nhistory\nhint\n' });
+  assert.equal(code, 0);
+  assert.match(out, /no turn to take back[^]*Nothing was done yet[^]*1 {2}look[^]*Taken back: look[^]*Nothing was done yet/);
+  assert.match(out, /Hint: [a-z]+ .* \(then \d+ more turns?\)/);
+  assert.match(out, /You left after 0 turns/);
+});
+
 /** The workshop as a game file: a game of our own, which the tests of the engine describe. */
 function workshop(): string {
   const text = (name: string) => readFileSync(join(import.meta.dirname, '..', 'environments', 'fixtures', 'workshop', name), 'utf8');
@@ -47,6 +58,15 @@ function workshop(): string {
   );
   return path;
 }
+
+test('a person plays a game file; one that cannot be loaded says why and ends with code 2', async () => {
+  const { out, code } = await ratchet(['play', '--game', workshop()], { input: 'go to shelf 1\nquit\n' });
+  assert.equal(code, 0);
+  assert.match(out, /Task: put a sharp tool away[^]*You walk up to shelf 1\. On shelf 1: a lamp 1, a saw 2[^]*You left after 1 turn;/);
+  const broken = await ratchet(['play', '--game', 'nowhere.tw-pddl']);
+  assert.equal(broken.code, 2);
+  assert.match(broken.err, /--game: "nowhere\.tw-pddl" is not valid; the file cannot be read/);
+});
 
 test('programs play a game file line by line: snapshots are JSON, and a wrong line is answered and changes nothing', async () => {
   const game = workshop();

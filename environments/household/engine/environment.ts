@@ -30,6 +30,11 @@ export class HouseholdEnvironment implements Environment {
     return this.#play.game.instruction;
   }
 
+  /** The goal in PDDL, for planners. */
+  get goalText(): string {
+    return this.#play.game.goalText;
+  }
+
   get observation(): string {
     return this.#play.moment.observation;
   }

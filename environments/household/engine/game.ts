@@ -64,6 +64,8 @@ export class Game {
   readonly instruction: string;
   readonly introduction: string;
   readonly walkthrough: readonly string[] | null;
+  /** The goal as the file has it: the end of the PDDL problem, from `(:goal` on. */
+  readonly goalText: string;
   readonly start: State = START;
   /** Everything that a fact of the start names, sorted by id. */
   readonly entities: readonly Entity[];
@@ -80,6 +82,7 @@ export class Game {
   constructor(file: GameFile, { id, names }: LoadOptions) {
     this.id = id;
     this.walkthrough = file.walkthrough;
+    this.goalText = file.pddl_problem.slice(file.pddl_problem.search(/\(\s*:goal/i));
     const { domain, variants, fluents } = readRules(file.pddl_domain);
     const problem = readProblem(file.pddl_problem, domain);
     const words = readWords(file.grammar);
