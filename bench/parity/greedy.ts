@@ -1,7 +1,7 @@
 /**
  * Greedy answers, token for token, here and in transformers, on 200 prompts: of a model that was trained here, and of one that transformers made with
  * random weights. A difference counts unless the two best log-probabilities at its place are closer than 1e-3; behind such a place the prompt's answers
- * are about different texts and are not compared. `node bench/parity/greedy.ts [--prompts 200] [--steps 150]`
+ * are about different texts and are not compared. `node bench/parity/greedy.ts [--prompts 200] [--steps 60]`
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -29,7 +29,7 @@ const EPISODES_A_STEP = 8;
 /** Tokens of a prompt: the beginning of a game. A few lengths, so that transformers can batch without padding. */
 const LENGTHS = [4, 12, 20, 28, 40, 60];
 
-const { values } = parseArgs({ options: { prompts: { type: 'string', default: '200' }, steps: { type: 'string', default: '150' } } });
+const { values } = parseArgs({ options: { prompts: { type: 'string', default: '200' }, steps: { type: 'string', default: '60' } } });
 const python = (...args: string[]) =>
   runPython(join(import.meta.dirname, 'requirements.txt'), join(import.meta.dirname, 'greedy.py'), args);
 const world = worldNamed('household');
