@@ -32,6 +32,8 @@ export interface TaskPanel {
   environment: string;
   /** Most turns that an episode may take. */
   turnCap: number;
+  /** The seed that drew the tasks out of a larger list; absent where they are a stretch of a role's list. */
+  seed?: number;
   tasks: PanelTask[];
 }
 

@@ -12,6 +12,7 @@ import { historyCommand } from './history.ts';
 import { keysCommand } from './keys.ts';
 import { lsCommand } from './ls.ts';
 import { modelCommand } from './model.ts';
+import { panelCommand } from './panel.ts';
 import { playCommand } from './play.ts';
 import { recipesCommand } from './recipes.ts';
 import { replayCommand } from './replay.ts';
@@ -58,6 +59,7 @@ export function allCommands(): Command[] {
     modelCommand(),
     playCommand(),
     gamesCommand(),
+    panelCommand(),
     envCommand(),
   ];
 }

@@ -2,7 +2,8 @@
 import { RatchetError } from '../../core/errors.ts';
 import { HouseholdEnvironment } from './engine/environment.ts';
 import type { IndexedGame } from './game-index.ts';
-import { ALFWORLD_TURN_CAP, loadIndexed } from './indexed-games.ts';
+import { loadIndexed } from './indexed-games.ts';
+import { ALFWORLD_TURN_CAP } from './world.ts';
 
 export interface GameVerdict {
   id: string;

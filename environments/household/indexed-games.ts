@@ -4,9 +4,8 @@ import { HouseholdEnvironment } from './engine/environment.ts';
 import { loadGame, type Game } from './engine/game.ts';
 import { readGameFile } from './game-file.ts';
 import { readGame, type GameIndex, type IndexedGame } from './game-index.ts';
+import { ALFWORLD_TURN_CAP } from './world.ts';
 
-/** `base_config.yaml` of ALFWorld, max_nb_steps_per_episode. */
-export const ALFWORLD_TURN_CAP = 50;
 /** Loaded games kept for the next opening, some MB each: repeats of a task come close together. */
 const KEPT_GAMES = 64;
 
