@@ -1,0 +1,103 @@
+/**
+ * Where AdamW belongs: the optimizer as it is (plain loops on the calling thread, over weights in place) against the same arithmetic as an ONNX graph on
+ * a lane, whose new weights and moments are outputs. CPU time of the whole process per step, in turns: `node bench/optimizer.ts [million parameters]`.
+ */
+import { Graph } from '../learning/graph/graph.ts';
+import type { Value } from '../learning/graph/graph.ts';
+import { add, mul, sub } from '../learning/graph/operators.ts';
+import { Lane } from '../learning/lanes/lane.ts';
+import type { Feed } from '../learning/lanes/lane.ts';
+import { NewtonSchulz } from '../learning/newton-schulz.ts';
+import { Optimizer } from '../learning/optimizer.ts';
+import type { Tensor } from '../learning/types.ts';
+
+const ROUNDS = 7;
+const STEPS = 3;
+const WIDTH = 1024;
+const OPTIONS = { kind: 'adamw', beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: 0.1, clipNorm: 1 } as const;
+const RATE = 1e-3;
+
+const millions = Number(process.argv[2] ?? 6);
+// Sixteen matrices, about as many as a small model has large ones.
+const rows = Math.round((millions * 1e6) / 16 / WIDTH);
+const names = Array.from({ length: 16 }, (_, i) => `matrix${i}`);
+const noise = (scale: number) => Float32Array.from({ length: rows * WIDTH }, (_, i) => scale * Math.sin(i * i));
+
+const parameters = new Map<string, Tensor>(names.map((name) => [name, { shape: [rows, WIDTH], data: noise(0.1) }]));
+const gradients = new Map(names.map((name) => [name, Float64Array.from(noise(0.01))]));
+const optimizer = new Optimizer(OPTIONS, parameters, new NewtonSchulz());
+
+/** The same step as a graph. The corrections for the bias of the moments are numbers that the host folds into rate and epsilon. */
+function adamwGraph(): Uint8Array {
+  const graph = new Graph({ O: rows, I: WIDTH });
+  const scalar = (name: string) => graph.input(name, 'float32', []);
+  const [rate, epsilon, decay] = [scalar('rate'), scalar('epsilon'), scalar('decay')];
+  const blend = (a: Value, b: Value, beta: number) => add(mul(a, graph.scalar(beta)), mul(b, graph.scalar(1 - beta)));
+  const outputs: Record<string, Value> = {};
+  for (const name of names) {
+    const [p, g, m, v] = ['p', 'g', 'm', 'v'].map((part) => graph.input(`${part} ${name}`, 'float32', ['O', 'I'])) as [
+      Value,
+      Value,
+      Value,
+      Value,
+    ];
+    const first = blend(m, g, OPTIONS.beta1);
+    const second = blend(v, mul(g, g), OPTIONS.beta2);
+    const axes = { outputs: [{ axes: ['O', 'I'] }] };
+    const root = graph.node('Sqrt', [second], axes)[0]!;
+    const step = graph.node('Div', [first, add(root, epsilon)], axes)[0]!;
+    Object.assign(outputs, { [`new p ${name}`]: sub(mul(p, decay), mul(step, rate)), [`new m ${name}`]: first, [`new v ${name}`]: second });
+  }
+  return graph.emit(outputs);
+}
+
+const shared: Record<string, Feed> = {};
+const dims = [rows, WIDTH];
+for (const name of names)
+  for (const part of ['p', 'g', 'm', 'v']) {
+    const data = new Float32Array(new SharedArrayBuffer(4 * rows * WIDTH));
+    if (part === 'p') data.set(noise(0.1));
+    if (part === 'g') data.set(noise(0.01));
+    shared[`${part} ${name}`] = { data, dims };
+  }
+const lane = new Lane();
+await lane.load('adamw', adamwGraph(), shared);
+let taken = 0;
+async function graphStep(): Promise<void> {
+  taken++;
+  const correction = Math.sqrt(1 - OPTIONS.beta2 ** taken);
+  const number = (value: number): Feed => ({ data: Float32Array.of(value), dims: [] });
+  const feeds = {
+    rate: number((RATE * correction) / (1 - OPTIONS.beta1 ** taken)),
+    epsilon: number(OPTIONS.epsilon * correction),
+    decay: number(1 - RATE * OPTIONS.weightDecay),
+  };
+  const out = await lane.run('adamw', feeds);
+  for (const [name, { data }] of Object.entries(shared)) if (!name.startsWith('g ')) (data as Float32Array).set(out[`new ${name}`]!);
+}
+
+async function cpuMs(step: () => Promise<void>): Promise<number> {
+  const before = process.cpuUsage();
+  for (let i = 0; i < STEPS; i++) await step();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000 / STEPS;
+}
+const times: { loops: number; graph: number }[] = [];
+for (let round = 0; round < ROUNDS; round++) {
+  const loops = await cpuMs(() => optimizer.step(gradients, 1, { learningRate: RATE }));
+  times.push({ loops, graph: await cpuMs(graphStep) });
+}
+let difference = 0;
+for (const name of names) {
+  const [a, b] = [parameters.get(name)!.data, shared[`p ${name}`]!.data as Float32Array];
+  for (let i = 0; i < a.length; i++) difference = Math.max(difference, Math.abs(a[i]! - b[i]!));
+}
+const median = (list: number[]) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)]!;
+const loops = median(times.map((time) => time.loops));
+const graph = median(times.map((time) => time.graph));
+const ratio = median(times.map((time) => time.graph / time.loops));
+console.log(
+  `${(16 * rows * WIDTH) / 1e6} M parameters: loops ${loops.toFixed(1)} ms CPU a step, graph ${graph.toFixed(1)}; graph / loops ${ratio.toFixed(2)}`,
+);
+console.log(`largest difference of a weight after ${ROUNDS * STEPS} steps: ${difference}`);
+await lane.close();
