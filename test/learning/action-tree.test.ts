@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { actionTree, commandLogProbabilities, greedyCommand } from '../../learning/action-tree.ts';
+import { actionTree, candidateAppend, commandLogProbabilities, greedyCommand } from '../../learning/action-tree.ts';
 import { logSoftmaxOver } from '../../learning/sampling.ts';
 
 /** Distinct token lists of which none is a prefix of another: every list ends with a token of its own kind. */
@@ -71,6 +71,19 @@ test('a verb and its arguments: two points, forced tokens cost nothing', () => {
     [Math.log(0.4), Math.log(0.6)],
   ]).map(Math.exp) as unknown as [number, number, number];
   assert.ok(Math.abs(gotoA - 0.1) < 1e-12 && Math.abs(gotoB - 0.15) < 1e-12 && Math.abs(take - 0.75) < 1e-12);
+});
+
+test('law: candidates on a chain: each node path spells its candidate, and no common beginning is read twice', () => {
+  const lists = fc.array(fc.array(fc.nat(3), { minLength: 1, maxLength: 5 }), { minLength: 1, maxLength: 10 });
+  fc.assert(
+    fc.property(fc.array(fc.nat(9), { maxLength: 4 }), lists, (chain, candidates) => {
+      const { ids, parents, nodes } = candidateAppend(chain, candidates);
+      const spelt = (node: number): number[] => (node < 0 ? [] : [...spelt(parents[node]!), ids[node]!]);
+      candidates.forEach((candidate, c) => assert.deepEqual(spelt(nodes[c]!.at(-1)!), [...chain, ...candidate]));
+      const beginnings = new Set(candidates.flatMap((candidate) => candidate.map((_, i) => candidate.slice(0, i + 1).join())));
+      assert.equal(ids.length, chain.length + beginnings.size);
+    }),
+  );
 });
 
 test('a command that is a prefix of another is refused: its probability would not be defined', () => {
