@@ -46,7 +46,7 @@ export class GradientLanes {
   readonly #adapter: AdapterConfig | undefined;
   readonly #list: FoldedMatrix[];
   readonly #matrices = new Map<string, Float32Array>();
-  /** Sums of gradients, kept from step to step so that no step has to ask for as much memory as the model. */
+  /** Sums of gradients, kept from step to step so that no step has to ask for as much memory as the model, and shared so that lanes can use them. */
   readonly #sums = new Map<string, Float64Array>();
   readonly #shared: Record<string, Feed> = {};
   /** The sessions by the key of their form, each made when a batch first needs it. */
@@ -102,7 +102,7 @@ export class GradientLanes {
     for (const { name, tensor, trained } of this.#list) {
       const sum = sums.get(name);
       if (sum) sum.fill(0);
-      else if (trained) sums.set(name, new Float64Array(tensors.get(tensor)!.data.length));
+      else if (trained) sums.set(name, new Float64Array(new SharedArrayBuffer(8 * tensors.get(tensor)!.data.length)));
     }
     const limits = { vocabulary: this.#config.vocab_size, context: this.#config.max_position_embeddings };
     // All batches are checked and packed before the first runs: a bad one must not leave others half done.

@@ -1,8 +1,10 @@
 /**
- * AdamW (arXiv 1711.05101) and Muon (Jordan et al. 2024) over named parameters. The arithmetic is elementwise, in double precision over float32 state,
- * on the calling thread; only Muon's matrix iteration runs on the lanes. It does not clip and knows nothing of losses.
+ * AdamW (arXiv 1711.05101) and Muon (Jordan et al. 2024) over named parameters. The arithmetic is in double precision over float32 state; AdamW's step and
+ * Muon's matrix iteration run on the lanes. It does not clip and knows nothing of losses.
  */
 import { badInput } from '../core/errors.ts';
+import { shares } from './lanes/adamw.ts';
+import type { Lane } from './lanes/lane.ts';
 import { EMBEDDING } from './model.ts';
 import type { Matrix, NewtonSchulz } from './newton-schulz.ts';
 import type { OptimizerOptions, Tensor } from './types.ts';
@@ -29,16 +31,25 @@ export class Optimizer {
   readonly state = new Map<string, Tensor>();
   readonly #parameters: ReadonlyMap<string, Tensor>;
   readonly #newtonSchulz: NewtonSchulz;
+  #lanes: Lane[] = [];
 
+  /** Moves the parameters' data into memory that it shares with the lanes; they change there, in place. */
   constructor(options: OptimizerOptions, parameters: ReadonlyMap<string, Tensor>, newtonSchulz: NewtonSchulz) {
     checkOptimizer(options);
     this.options = { ...options };
     this.#parameters = parameters;
     this.#newtonSchulz = newtonSchulz;
-    for (const [name, { shape, data }] of parameters) {
+    for (const [name, parameter] of parameters) {
+      const { shape } = parameter;
+      parameter.data = shared(parameter.data);
       const kinds = this.#byMuon(name, shape) ? ['muon.momentum'] : ['adamw.m', 'adamw.v'];
-      for (const kind of kinds) this.state.set(`${kind}/${name}`, { shape, data: new Float32Array(data.length) });
+      for (const kind of kinds) this.state.set(`${kind}/${name}`, { shape, data: shared(new Float32Array(parameter.data.length)) });
     }
+  }
+
+  /** The lanes that will do the work: at least one. */
+  open(lanes: Lane[]): void {
+    this.#lanes = lanes;
   }
 
   #byMuon(name: string, shape: number[]): boolean {
@@ -61,30 +72,33 @@ export class Optimizer {
     if (!(learningRate >= 0)) throw badInput('learningRate', learningRate, 'at least 0');
     if (this.options.kind === 'muon' && !(muonLearningRate !== undefined && muonLearningRate >= 0))
       throw badInput('muonLearningRate', muonLearningRate ?? null, 'at least 0; Muon needs it');
-    // Muon first asks the lanes, so that they work while AdamW runs here.
     const pending = this.options.kind === 'muon' ? this.#orthogonalised(gradients, gradientScale) : Promise.resolve([]);
     this.steps++;
-    for (const [name, parameter] of this.#parameters) {
-      if (!this.#byMuon(name, parameter.shape)) this.#adamw(name, parameter, gradients.get(name)!, gradientScale, learningRate);
-    }
-    for (const [name, update] of await pending) this.#muon(name, update, muonLearningRate!);
+    const [updates] = await Promise.all([pending, this.#adamw(gradients, gradientScale, learningRate)]);
+    for (const [name, update] of updates) this.#muon(name, update, muonLearningRate!);
   }
 
-  #adamw(name: string, { data: p, shape }: Tensor, g: Float64Array, gradientScale: number, rate: number): void {
+  /** AdamW's step on all lanes; each number is computed by itself, so it does not matter where. */
+  async #adamw(gradients: ReadonlyMap<string, Float64Array>, gradientScale: number, rate: number): Promise<void> {
     const { beta1, beta2, epsilon, weightDecay } = this.options;
-    const m = this.state.get(`adamw.m/${name}`)!.data;
-    const v = this.state.get(`adamw.v/${name}`)!.data;
-    const decay = shape.length === 2 ? 1 - rate * weightDecay : 1;
-    const stepSize = rate / (1 - beta1 ** this.steps);
-    const rootCorrection = Math.sqrt(1 - beta2 ** this.steps);
-    for (let i = 0; i < p.length; i++) {
-      const d = g[i]! * gradientScale;
-      const first = beta1 * m[i]! + (1 - beta1) * d;
-      const second = beta2 * v[i]! + (1 - beta2) * d * d;
-      m[i] = first;
-      v[i] = second;
-      p[i] = p[i]! * decay - (stepSize * first) / (Math.sqrt(second) / rootCorrection + epsilon);
-    }
+    const numbers = {
+      beta1,
+      beta2,
+      epsilon,
+      gradientScale,
+      stepSize: rate / (1 - beta1 ** this.steps),
+      rootCorrection: Math.sqrt(1 - beta2 ** this.steps),
+    };
+    const parts = [...this.#parameters]
+      .filter(([name, { shape }]) => !this.#byMuon(name, shape))
+      .map(([name, { shape, data }]) => ({
+        parameter: data,
+        firstMoment: this.state.get(`adamw.m/${name}`)!.data,
+        secondMoment: this.state.get(`adamw.v/${name}`)!.data,
+        gradient: gradients.get(name)!,
+        decay: shape.length === 2 ? 1 - rate * weightDecay : 1,
+      }));
+    await Promise.all(shares(parts, this.#lanes.length).map((share, i) => this.#lanes[i]!.adamw(share, numbers)));
   }
 
   /** Momentum (Nesterov), orthogonalised. */
@@ -115,6 +129,12 @@ export class Optimizer {
     const size = rate * Math.sqrt(Math.max(1, shape[0]! / shape[1]!)); // keeps the size of the change of outputs equal for tall matrices
     for (let i = 0; i < p.length; i++) p[i] = p[i]! * decay - size * update[i]!;
   }
+}
+
+function shared(data: Float32Array): Float32Array {
+  const out = new Float32Array(new SharedArrayBuffer(data.byteLength));
+  out.set(data);
+  return out;
 }
 
 /** The parameters that may be kept as feature tables. */

@@ -75,6 +75,7 @@ class LlamaTrainer implements Trainer {
     this.#lanes = await openLanes(lanes, async () => undefined);
     try {
       this.#gradients.open(this.#lanes, this.#all());
+      this.#optimizer.open(this.#lanes);
       await this.#newtonSchulz.open(this.#lanes, this.#optimizer.muonShapes());
     } catch (error) {
       await this.close();

@@ -7,6 +7,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { InferenceSession, Tensor, listSupportedBackends } from 'onnxruntime-node';
 import { encodeOnnx } from '../graph/onnx.ts';
 import type { Provider } from '../providers.ts';
+import { adamw } from './adamw.ts';
 import type { Answer, Feed, Order } from './lane.ts';
 
 const provider = workerData as Provider;
@@ -69,6 +70,10 @@ async function obey(order: Order): Promise<Record<string, Float32Array>> {
   if (order.kind === 'load') {
     const session = await InferenceSession.create(order.model, SESSION_OPTIONS);
     sessions.set(key, { session, shared: tensors(order.shared) });
+    return {};
+  }
+  if (order.kind === 'adamw') {
+    adamw(order.parts, order.numbers);
     return {};
   }
   const held = sessions.get(key);

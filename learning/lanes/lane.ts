@@ -6,6 +6,7 @@ import { Worker } from 'node:worker_threads';
 import { RatchetError } from '../../core/errors.ts';
 import { currentProvider, nativeEnvironment, providerNeeds, showProvider } from '../providers.ts';
 import type { Provider } from '../providers.ts';
+import type { AdamwNumbers, AdamwPart } from './adamw.ts';
 
 /** A tensor on its way to a session; over a SharedArrayBuffer it is not copied. */
 export interface Feed {
@@ -15,6 +16,7 @@ export interface Feed {
 export type Question = { session: string } & (
   | { kind: 'load'; model: Uint8Array; shared: Record<string, Feed> }
   | { kind: 'run'; feeds: Record<string, Feed> }
+  | { kind: 'adamw'; parts: AdamwPart[]; numbers: AdamwNumbers }
   /** Frees a session; one that was never made is freed already. */
   | { kind: 'release' }
 );
@@ -152,6 +154,11 @@ export class Lane {
   run(session: string, feeds: Record<string, Feed>): Promise<Record<string, Float32Array>> {
     const own = Object.values(feeds).flatMap(({ data: { buffer } }) => (buffer instanceof ArrayBuffer ? [buffer] : []));
     return this.#thread.ask(this.#number, { kind: 'run', session, feeds }, [...new Set(own)]);
+  }
+
+  /** A step of AdamW on parameters and state in shared memory. */
+  async adamw(parts: AdamwPart[], numbers: AdamwNumbers): Promise<void> {
+    await this.#thread.ask(this.#number, { kind: 'adamw', session: 'adamw', parts, numbers });
   }
 
   /**
