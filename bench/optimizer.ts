@@ -1,5 +1,5 @@
 /**
- * Where AdamW belongs: the optimizer as it is (plain loops on the calling thread, over weights in place) against the same arithmetic as an ONNX graph on
+ * Where AdamW belongs: the optimizer as it is (plain loops on a lane, over weights in place) against the same arithmetic as an ONNX graph on
  * a lane, whose new weights and moments are outputs. CPU time of the whole process per step, in turns: `node bench/optimizer.ts [million parameters]`.
  */
 import { Graph } from '../learning/graph/graph.ts';
@@ -61,6 +61,7 @@ for (const name of names)
     shared[`${part} ${name}`] = { data, dims };
   }
 const lane = new Lane();
+optimizer.open([lane]);
 await lane.load('adamw', adamwGraph(), shared);
 let taken = 0;
 async function graphStep(): Promise<void> {

@@ -70,6 +70,7 @@ export class Optimizer {
   ): Promise<void> {
     const { learningRate, muonLearningRate } = rates;
     if (!(learningRate >= 0)) throw badInput('learningRate', learningRate, 'at least 0');
+    if (this.#lanes.length === 0) throw new Error('the optimizer has no lanes yet');
     if (this.options.kind === 'muon' && !(muonLearningRate !== undefined && muonLearningRate >= 0))
       throw badInput('muonLearningRate', muonLearningRate ?? null, 'at least 0; Muon needs it');
     const pending = this.options.kind === 'muon' ? this.#orthogonalised(gradients, gradientScale) : Promise.resolve([]);
