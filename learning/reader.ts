@@ -3,14 +3,15 @@
  * their trees by a fixed budget, so the numbers do not depend on the lanes.
  */
 import { badInput } from '../core/errors.ts';
-import { indexFeed, pack } from './batch.ts';
+import { indexFeed, int64, pack } from './batch.ts';
 import { shapeKey } from './config.ts';
 import { fold, foldedMatrices } from './fold.ts';
+import { logLikelihood } from './graph/indexing.ts';
 import { mul } from './graph/operators.ts';
 import { openLanes } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
-import { head, llamaGraph, llamaWeights, treeStates } from './llama.ts';
-import { FINAL_NORM, VALUE_HEAD, checkModel, headName, isScore } from './model.ts';
+import { head, llamaGraph, llamaWeights, treeStates, valueHead } from './llama.ts';
+import { FINAL_NORM, VALUE_HEAD, checkModel, hasValueHead, headName, isScore } from './model.ts';
 import { constrainedLogProbabilities } from './objectives.ts';
 import { allowedFeeds } from './terms.ts';
 import type { LlamaConfig, Model, Read, Reader, TokenTree } from './types.ts';
@@ -18,12 +19,13 @@ import type { LlamaConfig, Model, Read, Reader, TokenTree } from './types.ts';
 /** Most tokens of one run (a single longer tree still runs alone): enough to fill the matrix products, small enough for a core's cache. */
 const RUN_TOKENS = 2048;
 
-export type Output = 'logProbabilities' | 'scores' | 'hidden';
+export type Output = 'logProbabilities' | 'tokens' | 'scores' | 'values' | 'hidden';
 
 interface Request {
   trees: TokenTree[];
   reads: Read[];
   allowed?: number[][];
+  targets?: number[];
 }
 
 /** Part of a request that runs at once: some of its reads, and the trees they are in. */
@@ -65,7 +67,9 @@ export function readingGraph(config: LlamaConfig, output: Output): Uint8Array {
   const weights = llamaWeights(graph, config);
   const states = treeStates(graph, config, weights);
   if (output === 'hidden') return graph.emit({ out: mul(states, graph.input(FINAL_NORM, 'float32', ['D'])) });
+  if (output === 'values') return graph.emit({ out: valueHead(weights, states) });
   const out = head(config, weights, states);
+  if (output === 'tokens') return graph.emit({ out: logLikelihood(out, graph.input('targets', 'int64', ['P', '1'])) });
   return graph.emit({ out: output === 'logProbabilities' ? constrainedLogProbabilities(graph, out) : out });
 }
 
@@ -106,7 +110,12 @@ class LlamaReader implements Reader {
     if (!session) {
       const bytes = readingGraph(this.#config, output);
       // A session refuses feeds that it has no input for.
-      const unused = [VALUE_HEAD, output === 'hidden' ? headName(this.#config) : FINAL_NORM];
+      const headless = output === 'hidden' || output === 'values';
+      const unused = [
+        ...(output === 'values' ? [] : [VALUE_HEAD]),
+        ...(output === 'hidden' ? [] : [FINAL_NORM]),
+        ...(headless ? [headName(this.#config)] : []),
+      ];
       const shared = Object.fromEntries(Object.entries(this.#weights).filter(([name]) => !unused.includes(name)));
       session = Promise.all(this.#lanes.map((lane) => lane.load(output, bytes, shared)));
       this.#sessions.set(output, session);
@@ -121,7 +130,8 @@ class LlamaReader implements Reader {
     const feeds = runs.map((run) => {
       const packed = pack(run.trees, limits);
       const feed: Record<string, Feed> = { ...packed.feeds, reads: indexFeed(run.reads.map((read) => packed.place(read))) };
-      const allowed = requests[run.request]!.allowed;
+      const { allowed, targets } = requests[run.request]!;
+      if (targets) return { ...feed, targets: { data: int64(run.places.map((p) => targets[p]!)), dims: [run.places.length, 1] } };
       if (!allowed) return feed;
       const { allowed: ids, padding } = allowedFeeds(
         run.places.map((p) => allowed[p]!),
@@ -160,6 +170,24 @@ class LlamaReader implements Reader {
       run.places.forEach((p, i) => (results[run.request]![p] = data.slice(i * width, i * width + allowed[p]!.length)));
     });
     return results;
+  }
+
+  async tokenLogProbabilities(requests: { trees: TokenTree[]; reads: Read[]; targets: number[] }[]): Promise<Float32Array[]> {
+    this.#needs(false, 'log-probabilities');
+    requests.forEach(({ reads, targets }, i) => {
+      if (targets.length !== reads.length)
+        throw badInput(`requests[${i}].targets`, `${targets.length} tokens`, `one for each of ${reads.length} reads`);
+      targets.forEach((token, p) => {
+        if (!Number.isInteger(token) || token < 0 || token >= this.#config.vocab_size)
+          throw badInput(`requests[${i}].targets[${p}]`, token, `a token below ${this.#config.vocab_size}`);
+      });
+    });
+    return this.#flat('tokens', requests, 1);
+  }
+
+  async values(requests: { trees: TokenTree[]; reads: Read[] }[]): Promise<Float32Array[]> {
+    if (!hasValueHead(this.#config)) throw badInput('model', 'without a value head', 'values are read by one');
+    return this.#flat('values', requests, 1);
   }
 
   async scores(requests: { trees: TokenTree[]; reads: Read[] }[]): Promise<Float32Array[]> {

@@ -215,6 +215,10 @@ export interface Reader {
    * Only for LlamaForCausalLM.
    */
   logProbabilities(requests: { trees: TokenTree[]; reads: Read[]; allowed: number[][] }[]): Promise<Float32Array[][]>;
+  /** Natural-log probabilities over the whole vocabulary of one token at each read: out[p] = (log softmax logits)[targets[p]]. Only for LlamaForCausalLM. */
+  tokenLogProbabilities(requests: { trees: TokenTree[]; reads: Read[]; targets: number[] }[]): Promise<Float32Array[]>;
+  /** What the value head says, one number per read. Only for a model with one. */
+  values(requests: { trees: TokenTree[]; reads: Read[] }[]): Promise<Float32Array[]>;
   /** Score logits, one per read. Only for LlamaForSequenceClassification. */
   scores(requests: { trees: TokenTree[]; reads: Read[] }[]): Promise<Float32Array[]>;
   /** The final hidden states (after the last norm) at each read, flat [P * D]. */

@@ -83,6 +83,35 @@ test('law: log-probabilities and states of packed, branching trees equal those o
   }
 });
 
+test('log-probabilities over the whole vocabulary, and values of a value head', async () => {
+  const model = tinyModel(22, { values: true });
+  const weights = doubles(model);
+  const reader = await createReader(model, { lanes: 1 });
+  try {
+    const random = new Random(['tokens']);
+    const trees = [randomTree(random, 12, 11), randomTree(random, 7, 11)];
+    const reads = trees.flatMap(({ ids }, tree) => ids.map((_, node) => ({ tree, node })));
+    const targets = reads.map(() => random.below(11));
+    const [tokens] = await reader.tokenLogProbabilities([{ trees, reads, targets }]);
+    const [values] = await reader.values([{ trees, reads }]);
+    const head = weights.get('value_head.weight')!;
+    reads.forEach(({ tree, node }, p) => {
+      const ids = path(trees[tree]!, node);
+      const state = states(model.config, weights, ids).at(-1)!;
+      close([tokens![p]!], [logSoftmax(outputs(model.config, weights, ids))[targets[p]!]!], 'log-probability');
+      close([values![p]!], [state.reduce((sum, x, i) => sum + x * head[i]!, 0)], 'value');
+    });
+    const wrong = { trees, reads, targets: targets.with(3, 11) };
+    await assert.rejects(reader.tokenLogProbabilities([wrong]), { type: 'BadInput', message: /targets\[3\]: 11 .*below 11/ });
+    await assert.rejects(reader.tokenLogProbabilities([{ ...wrong, targets: [] }]), { type: 'BadInput', message: /targets: "0 tokens"/ });
+  } finally {
+    await reader.close();
+  }
+  const plain = await createReader(tinyModel(1), { lanes: 1 });
+  await assert.rejects(plain.values([]), { type: 'BadInput', message: /value head/ });
+  await plain.close();
+});
+
 test('a reader of scores, cut into several runs, and given another model', async () => {
   const models = [tinyModel(20, { score: true }), tinyModel(21, { score: true })];
   const reader = await createReader(models[0]!, { lanes: 2 });
