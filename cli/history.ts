@@ -48,8 +48,8 @@ export function historyRows(records: RunRecords): HistoryRow[] {
     };
     if (!isIterationBody(body)) return row;
     const { report } = body.rewardModel;
-    const update = body.update.report;
-    const dpo = 'pairs' in update ? update : null;
+    const update = body.update?.report;
+    const dpo = update && 'pairs' in update ? update : null;
     return {
       ...row,
       decision: body.decision,
@@ -59,13 +59,15 @@ export function historyRows(records: RunRecords): HistoryRow[] {
         correlation: report.correlation,
         episodes: report.trainEpisodes + report.validationEpisodes,
       },
-      update: {
-        pairs: dpo?.pairs ?? null,
-        meanMargin: dpo?.meanMargin ?? null,
-        kl: dpo?.kl ?? null,
-        loss: update.loss,
-        steps: update.steps,
-      },
+      update: update
+        ? {
+            pairs: dpo?.pairs ?? null,
+            meanMargin: dpo?.meanMargin ?? null,
+            kl: dpo?.kl ?? null,
+            loss: update.loss,
+            steps: update.steps,
+          }
+        : null,
       pairTruth: body.pairTruth,
     };
   });
@@ -128,7 +130,10 @@ const LEARNING: Column<HistoryRow>[] = [
         ? `${pointsEstimate(pairTruth.truth)} (${points(pairTruth.predicted)}), ${decimals(pairTruth.standardErrors, 1)} s.e.`
         : NONE,
   },
-  { title: 'decision (validation)', cell: ({ decision }) => decisionText(decision) },
+  {
+    title: 'decision (validation)',
+    cell: ({ decision, update }) => (update ? decisionText(decision) : 'no update: the PRM predicts too little'),
+  },
   { title: 'head', cell: ({ head }) => short(head), optional: true },
 ];
 

@@ -54,7 +54,8 @@ export interface IterationBody {
   rollouts: Gathered;
   labels: { labels: ArtifactRef; report: LabelReport };
   rewardModel: { rewardModel: ModelRef; report: RewardModelReport };
-  update: UpdateOutput;
+  /** Null where the reward model predicted too little to learn from (`gate.minCorrelation`). */
+  update: UpdateOutput | null;
   pairTruth: PairTruth | null;
   validation: { incumbent: Validation; candidates: (UpdateOutput['candidates'][number] & { validation: Validation })[] };
   decision: Decision;

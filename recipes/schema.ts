@@ -108,6 +108,8 @@ export const recipeSchema = z
     /** Promote the candidate with the best validation success if it beats the policy at hand by at least `minGain`. */
     gate: z.strictObject({
       minGain: z.number().min(-1).max(1),
+      /** An update is only tried with a reward model whose scores correlate at least so much with the labels of held-out games; it teaches noise else. */
+      minCorrelation: z.number().min(-1).max(1).default(0.1),
       strategies: z.array(strategy).min(1),
       /** `person`: what validation would promote also waits for `ratchet approve` or `reject`. */
       approval: z.enum(['none', 'person']).default('none'),

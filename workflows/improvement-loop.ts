@@ -195,22 +195,29 @@ export async function iterate(
   const common = { environment, policy, episodes: rollouts.set, microBatches: work.microBatches };
   const q = await calls.fitRewardModel({ ...common, labels: labels.labels, spec: recipe.rewardModel, key: keyOf('fit') });
 
-  tell('update policy');
-  const update = await calls.updatePolicy({
-    ...common,
-    rewardModel: q.rewardModel,
-    demonstrations: state.demonstrations,
-    spec: recipe.update,
-    key: keyOf('update'),
-  });
+  // Whoever learns from a reward model that predicts nothing on held-out games learns its noise.
+  const informed = !readsRewardModel(recipe.update) || q.report.correlation >= recipe.gate.minCorrelation;
+  if (informed) tell('update policy');
+  const update = informed
+    ? await calls.updatePolicy({
+        ...common,
+        rewardModel: q.rewardModel,
+        demonstrations: state.demonstrations,
+        spec: recipe.update,
+        key: keyOf('update'),
+      })
+    : null;
 
-  tell('check pairs');
-  const truth = update.pairs ? await checkPairs(recipe, calls, panels.train, actor, update.pairs, keyOf('pair truth')) : null;
+  if (update) tell('check pairs');
+  const truth = update?.pairs ? await checkPairs(recipe, calls, panels.train, actor, update.pairs, keyOf('pair truth')) : null;
 
   tell('validate');
   const incumbent = await validate(recipe, calls, panels, policy);
   const candidates = await Promise.all(
-    update.candidates.map(async (candidate) => ({ ...candidate, validation: await validate(recipe, calls, panels, candidate.policy) })),
+    (update?.candidates ?? []).map(async (candidate) => ({
+      ...candidate,
+      validation: await validate(recipe, calls, panels, candidate.policy),
+    })),
   );
   const best = candidates.reduce<(typeof candidates)[number] | null>(
     (a, b) => (a && a.validation.score >= b.validation.score ? a : b),
@@ -253,6 +260,11 @@ export async function iterate(
     },
   });
   return { ...state, iteration, head, policy: next, reports };
+}
+
+/** Whether the update asks the reward model anything; supervised ones and the control without it do not. */
+function readsRewardModel(update: Recipe['update']): boolean {
+  return update.kind === 'online-dpo' && update.control !== 'no-prm';
 }
 
 interface RollOut {
