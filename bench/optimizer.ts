@@ -24,7 +24,9 @@ const names = Array.from({ length: 16 }, (_, i) => `matrix${i}`);
 const noise = (scale: number) => Float32Array.from({ length: rows * WIDTH }, (_, i) => scale * Math.sin(i * i));
 
 const parameters = new Map<string, Tensor>(names.map((name) => [name, { shape: [rows, WIDTH], data: noise(0.1) }]));
-const gradients = new Map(names.map((name) => [name, Float64Array.from(noise(0.01))]));
+// In memory that the lanes share, as a trainer keeps them.
+const gradients = new Map(names.map((name) => [name, new Float64Array(new SharedArrayBuffer(8 * rows * WIDTH))]));
+for (const gradient of gradients.values()) gradient.set(noise(0.01));
 const optimizer = new Optimizer(OPTIONS, parameters, new NewtonSchulz());
 
 /** The same step as a graph. The corrections for the bias of the moments are numbers that the host folds into rate and epsilon. */
