@@ -1,6 +1,7 @@
 /** `ratchet doctor`: what this machine has and lacks for a run, and what to do about it. Changes nothing. */
 import { Command } from 'commander';
 import { diagnose, type Check } from '../../infra/doctor.ts';
+import { diagnoseAccelerators } from '../../learning/diagnose.ts';
 import { readWorkerReports } from '../../workers/report.ts';
 import { WorkFailed } from '../failures.ts';
 import { runningHost } from '../host.ts';
@@ -13,9 +14,10 @@ const SIGNS = { ok: 'ok', warning: 'note', failed: 'FAILED' } as const;
 export function doctorCommand(): Command {
   return new Command('doctor')
     .description('check what a run needs from this machine')
+    .option('--gpu', 'also try every execution provider, and say what is missing for those that do not work')
     .option('--json', 'as JSON')
-    .action(async ({ json }: { json?: boolean }) => {
-      const checks = [...(await diagnose(home())), await workersCheck()];
+    .action(async ({ gpu, json }: { gpu?: boolean; json?: boolean }) => {
+      const checks = [...(await diagnose(home())), await workersCheck(), ...(gpu ? await diagnoseAccelerators() : [])];
       if (json) printJson(checks);
       else {
         const width = Math.max(...checks.map(({ name }) => name.length));

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Random } from '../../core/random.ts';
 import { numericFingerprint } from '../../learning/compute/fingerprint.ts';
+import { diagnoseAccelerators } from '../../learning/diagnose.ts';
 import { graphicsDevices, parseNvidia } from '../../learning/devices.ts';
 import { GradientLanes } from '../../learning/gradient-lanes.ts';
 import { gradients } from '../../learning/graph/gradient.ts';
@@ -98,6 +99,26 @@ describe('a provider that is absent', () => {
     assert.equal(webgpu.type, 'Unavailable');
     assert.match(webgpu.message, /provider webgpu cannot be used here: .*Vulkan/s);
   });
+});
+
+test('the doctor tries every provider of the platform: what is absent is noted with its remedy, and fails where it is configured', async () => {
+  const elsewhere = process.platform === 'win32' ? 'coreml' : 'dml';
+  const env = {
+    ...process.env,
+    [VARIABLE]: elsewhere,
+    CUDA_VISIBLE_DEVICES: '-1',
+    VK_DRIVER_FILES: '/nowhere.json',
+    LD_LIBRARY_PATH: '/nowhere',
+  };
+  const findings = await diagnoseAccelerators(env);
+  const of = (name: string) => findings.find((finding) => finding.name === name);
+  assert.deepEqual(of('provider cpu'), { name: 'provider cpu', state: 'ok', found: 'computes', fix: null });
+  assert.equal(of(`provider ${elsewhere}`)!.state, 'failed');
+  for (const { name, state, fix } of findings) if (name.startsWith('provider')) assert.equal(fix === null, state === 'ok', name);
+  for (const name of ['devices', 'vulkan loader', 'cuda provider', 'cuda libraries']) assert.ok(of(name), name);
+  if (process.platform !== 'linux' || process.arch !== 'x64') return;
+  assert.match(of('provider webgpu')!.fix!, /libvulkan1/);
+  assert.match(of('provider cuda')!.fix!, /ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node/);
 });
 
 describe('graphs for other providers', () => {
