@@ -1,6 +1,6 @@
 /**
  * The stages as Temporal activities, one per stage name: each runs in a compute slot's child, while this process only forwards: heartbeats as long as the
- * child makes progress, cancellation as a kill, a worker's shutdown as a request for a checkpoint. Nothing is computed here.
+ * child makes progress, cancellation, a worker's shutdown as a request for a checkpoint. Nothing is computed here.
  */
 import { CancelledFailure, Context } from '@temporalio/activity';
 import type { SigningKey } from '../artifacts/attestation.ts';
@@ -13,7 +13,7 @@ import { attestRecord } from './attest.ts';
 import { countFailure, toApplicationFailure } from './failures.ts';
 import type { FailureCounts } from './failures.ts';
 import { checkPayload } from './payload.ts';
-import type { StageCall } from './stage-runner.ts';
+import type { StageCall, StageJob } from './stage-runner.ts';
 import type { Progress } from './stage.ts';
 
 /** Often enough that people see progress live and a cancellation (which comes back with a heartbeat) arrives within a second or two. */
@@ -120,7 +120,8 @@ async function runInSlot(name: string, call: StageCall, deps: StageActivityDeps)
   try {
     checkCall(name, call);
     context.heartbeat(told);
-    const output = await pool.run(name, call, {
+    const job: StageJob = { ...call, outOfMemory: told.failures.OutOfMemory ?? 0 };
+    const output = await pool.run(name, job, {
       signal: kill.signal,
       stop: stop.signal,
       onProgress: (progress) => {

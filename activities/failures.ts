@@ -14,10 +14,10 @@ export type FailureCounts = Partial<Record<FailureType, number>>;
 
 /**
  * The n-th failure of a type without a checkpoint in between is the last. A bug is tried again at all because an unclassified network error looks
- * like one. A child is killed from outside (a person, the kernel short of memory) more often than work crashes it, hence the patience there.
+ * like one. Where memory runs out each attempt computes in pieces of half the size; an eighth that does not fit means that something else fills it. A child is killed from outside (a person, the kernel short of memory) more often than work crashes it, hence the patience there.
  * `Unavailable` and `Stopped` have no limit: the cause lies outside and goes away.
  */
-export const MOST_FAILURES: Readonly<FailureCounts> = { Bug: 3, OutOfMemory: 3, ComputeStalled: 5, ComputeCrashed: 10 };
+export const MOST_FAILURES: Readonly<FailureCounts> = { Bug: 3, OutOfMemory: 4, ComputeStalled: 5, ComputeCrashed: 10 };
 
 /** A drained worker's work can go on elsewhere at once; the growing pauses of the retry policy are for failures. */
 const AFTER_STOP_MS = 100;

@@ -107,6 +107,7 @@ async function replayCall(
     signal,
     progress: onProgress,
     stopIfRequested: () => signal.throwIfAborted(),
+    outOfMemory: 0,
     checkpoints: { load: async () => null, save: async () => {}, due: () => false },
     committed: async <T>(stage: string, input: unknown): Promise<T> => {
       const stored = await readStage(store, runId, stage, input, { signal });

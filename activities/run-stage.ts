@@ -30,6 +30,10 @@ export interface StageDeps {
   onCheckpoint?: (step: number) => void;
   /** True once the stage is to end after its next checkpoint. */
   stopRequested?: () => boolean;
+  /** True once a checkpoint is wanted at the next opportunity. */
+  checkpointRequested?: () => boolean;
+  /** How often memory has run out since the last checkpoint of this call. */
+  outOfMemory?: number;
   signal?: AbortSignal;
   /** For people: what was skipped or adopted, and why. Absent: standard error. */
   warn?: (message: string) => void;
@@ -59,7 +63,7 @@ export async function runStage<Output = unknown>(name: string, input: unknown, d
     intent: stageIntent(name, input),
     fingerprint,
     intervalMs: deps.checkpointIntervalMs ?? CHECKPOINT_INTERVAL_MS,
-    stopRequested,
+    wanted: () => stopRequested() || (deps.checkpointRequested?.() ?? false),
     onSaved: deps.onCheckpoint ?? (() => {}),
     warn,
     signal,
@@ -69,6 +73,7 @@ export async function runStage<Output = unknown>(name: string, input: unknown, d
     signal,
     checkpoints,
     progress: (progress) => deps.onProgress?.(progress),
+    outOfMemory: deps.outOfMemory ?? 0,
     stopIfRequested: () => {
       if (stopRequested()) throw new RatchetError('Stopped', `stage ${name} was asked to stop`);
     },

@@ -31,7 +31,8 @@ export interface CheckpointOptions {
   intent: string;
   fingerprint: string;
   intervalMs: number;
-  stopRequested: () => boolean;
+  /** True when a checkpoint is wanted now, whatever the interval. */
+  wanted: () => boolean;
   /** Told after a checkpoint is safely stored. */
   onSaved: (step: number) => void;
   warn: (message: string) => void;
@@ -90,7 +91,7 @@ export class StageCheckpoints implements Checkpoints {
   }
 
   due(): boolean {
-    return this.#options.stopRequested() || performance.now() - this.#lastAtMs >= this.#options.intervalMs;
+    return this.#options.wanted() || performance.now() - this.#lastAtMs >= this.#options.intervalMs;
   }
 
   /** Removes every checkpoint of this call, those of other attempts and fingerprints too: its output is committed. */

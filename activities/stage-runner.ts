@@ -21,13 +21,18 @@ export interface StageCall<Input = unknown> {
   input: Input;
 }
 
+/** What a compute child is given: the call, and what its earlier attempts have met. */
+export interface StageJob extends StageCall {
+  outOfMemory: number;
+}
+
 export function createStageRunner(stages: StageRegistry, env: Record<string, string | undefined> = process.env): JobRunner {
   const store = ArtifactStore.connect({ ...storeConfigFromEnvironment(env), cacheBytes: CACHE_BYTES });
   const fingerprint = numericFingerprint();
   const checkpointIntervalMs = intervalFrom(env['RATCHET_CHECKPOINT_INTERVAL_MS']);
   return {
     run: ({ name, input: call }, hooks) => {
-      const { scope, input } = call as StageCall;
+      const { scope, input, outOfMemory } = call as StageJob;
       return runStage(name, input, {
         stages,
         store,
@@ -37,6 +42,9 @@ export function createStageRunner(stages: StageRegistry, env: Record<string, str
         onProgress: hooks.progress,
         onCheckpoint: hooks.checkpoint,
         stopRequested: hooks.stopRequested,
+        checkpointRequested: hooks.checkpointRequested,
+        outOfMemory,
+        signal: hooks.signal,
       });
     },
   };

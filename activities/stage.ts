@@ -33,6 +33,8 @@ export interface StageContext {
   signal: AbortSignal;
   /** Throws RatchetError('Stopped') when a stop was requested; a training stage calls it right after saving a checkpoint. */
   stopIfRequested(): void;
+  /** How often memory has run out since the last checkpoint of this call; a stage that can computes in smaller pieces then, and says so in its report. */
+  outOfMemory: number;
   checkpoints: Checkpoints;
   /** The committed output of another stage call of the same scope (its shards, say). Throws RatchetError('Corrupt') when it was never committed. */
   committed<Output>(stage: string, input: unknown): Promise<Output>;

@@ -8,6 +8,7 @@ import { folded } from './fold.ts';
 import { openLanes } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
 import { decodeGraph, decodeNames } from './llama.ts';
+import { parameterCount, readingBytes, requireMemory, showParameters } from './memory.ts';
 import { checkModel } from './model.ts';
 import type { Append, Decoder, LlamaConfig, Model } from './types.ts';
 
@@ -236,5 +237,7 @@ export async function createDecoder(model: Model, options: { rows: number; conte
   const most = model.config.max_position_embeddings;
   if (!Number.isInteger(context) || context < 1 || context > most)
     throw badInput('context', context, `1 to ${most}, what the model can read`);
+  const parameters = parameterCount(model.tensors);
+  requireMemory(`decoding with ${showParameters(parameters)}`, readingBytes(parameters));
   return new LlamaDecoder(model, rows, context, await openLanes(lanes, async () => undefined));
 }

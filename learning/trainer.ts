@@ -9,6 +9,7 @@ import { openLanes } from './lanes/lane.ts';
 import type { Lane } from './lanes/lane.ts';
 import { checkAdapter, copyAdapter, mergeAdapter } from './lora.ts';
 import type { Adapter } from './lora.ts';
+import { activationBytes, parameterCount, requireMemory, showParameters, trainerBytes } from './memory.ts';
 import { checkModel, copyTensor } from './model.ts';
 import { NewtonSchulz } from './newton-schulz.ts';
 import { checkObjective } from './objectives.ts';
@@ -45,11 +46,14 @@ class LlamaTrainer implements Trainer {
   readonly #newtonSchulz = new NewtonSchulz();
   #lanes: Lane[] = [];
   #busy = false;
+  /** What is held between steps, in bytes. */
+  readonly #held: number;
 
-  constructor(model: Model, options: TrainerOptions) {
+  constructor(model: Model, options: TrainerOptions, held: number) {
     checkModel(model.config, model.tensors);
     checkObjective(options.objective, model.config);
     this.#config = { ...model.config };
+    this.#held = held;
     this.#tensors = new Map([...model.tensors].map(([name, tensor]) => [name, copyTensor(tensor)]));
     if (options.adapter) {
       checkAdapter(model.config, options.adapter);
@@ -98,6 +102,9 @@ class LlamaTrainer implements Trainer {
 
   async step(batches: Batch[], rates: { learningRate: number; muonLearningRate?: number }): Promise<StepReport> {
     if (batches.length === 0) throw badInput('batches', [], 'at least one micro-batch');
+    // As many micro-batches run at once as there are lanes; the largest alone is what must fit in any case.
+    const largest = batches.reduce((most, batch) => Math.max(most, activationBytes(this.#config, batch)), 0);
+    requireMemory('a step with its largest micro-batch', this.#held + largest);
     if (this.#busy) throw new Error('a step is under way; steps are taken one after the other');
     this.#busy = true;
     try {
@@ -172,9 +179,16 @@ class LlamaTrainer implements Trainer {
   }
 }
 
-/** A trainer that starts from a copy of `model`. BadInput for a model, objective, optimizer or factors that do not fit together. */
+/**
+ * A trainer that starts from a copy of `model`. OutOfMemory for one that cannot fit into the bound of this process, BadInput for a model, objective, optimizer
+ * or factors that do not fit together.
+ */
 export async function createTrainer(model: Model, options: TrainerOptions): Promise<Trainer> {
-  const trainer = new LlamaTrainer(model, options);
+  const parameters = parameterCount(model.tensors);
+  const trained = options.adapter ? parameterCount(options.adapter.tensors) : parameters;
+  const held = trainerBytes(parameters, trained, options.optimizer.kind, options.lanes);
+  requireMemory(`training ${showParameters(parameters)}`, held);
+  const trainer = new LlamaTrainer(model, options, held);
   await trainer.open(options.lanes);
   return trainer;
 }

@@ -15,14 +15,27 @@ export interface TrainingHooks {
     due(): boolean;
   };
   stopIfRequested(): void;
+  /** Aborted when the result is no longer wanted. */
+  signal: AbortSignal;
+  /** How often memory has run out since the last checkpoint. */
+  outOfMemory: number;
+}
+
+/** From `step` on, every micro-batch of the plan was computed as `parts` smaller ones. Sums are then taken in another order, so the bytes depend on it. */
+export interface Split {
+  step: number;
+  parts: number;
 }
 
 export interface TrainingPlan {
   trainer: Trainer;
   steps: number;
   phase: string;
-  /** The micro-batches of a step (0-based). Must depend on the step alone (and on the model, which a checkpoint restores). */
-  batches(step: number): Promise<Batch[]> | Batch[];
+  /**
+   * The micro-batches of a step (0-based), `parts` times as many as planned where memory ran out. Must depend on these two alone (and on the model, which
+   * a checkpoint restores).
+   */
+  batches(step: number, parts: number): Promise<Batch[]> | Batch[];
   rates(step: number): { learningRate: number; muonLearningRate?: number };
   /** Called after each step; returning true ends the training there. It may keep state of its own only if `save` and `restore` carry it. */
   afterStep?(step: number, loss: number): Promise<boolean | void> | boolean | void;
@@ -34,22 +47,33 @@ export interface TrainingPlan {
 /** How many of the last losses the reported loss averages. */
 const LOSS_WINDOW = 20;
 
-/** Runs the plan to its end and returns the mean loss of the last steps, and the steps done. */
-export async function train(plan: TrainingPlan, hooks: TrainingHooks): Promise<{ loss: number; steps: number }> {
+/**
+ * Runs the plan to its end and returns the mean loss of the last steps, the steps done, and where micro-batches were made smaller: each time that memory has
+ * run out the next attempt halves them, from the checkpoint that it goes on from.
+ */
+export async function train(plan: TrainingPlan, hooks: TrainingHooks): Promise<{ loss: number; steps: number; splits: Split[] }> {
   const { trainer } = plan;
   let step = 0;
   let losses: number[] = [];
+  let splits: Split[] = [];
   const checkpoint = await hooks.checkpoints.load();
   if (checkpoint) {
     const { state, weights } = unpack(checkpoint.bytes);
     trainer.restore(weights);
     losses = state.losses;
+    splits = state.splits ?? [];
     plan.restore?.(state.plan);
     step = checkpoint.step;
   }
+  let parts = splits.at(-1)?.parts ?? 1;
+  if (hooks.outOfMemory > 0) {
+    parts *= 2 ** hooks.outOfMemory;
+    splits = [...splits.filter((split) => split.step < step), { step, parts }];
+  }
   let ended = false;
   while (step < plan.steps && !ended) {
-    const { loss, gradientNorm } = await trainer.step(await plan.batches(step), plan.rates(step));
+    hooks.signal.throwIfAborted();
+    const { loss, gradientNorm } = await trainer.step(await plan.batches(step, parts), plan.rates(step));
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
       throw new RatchetError(
         'Diverged',
@@ -62,15 +86,16 @@ export async function train(plan: TrainingPlan, hooks: TrainingHooks): Promise<{
     step++;
     hooks.progress({ phase: plan.phase, done: step, total: plan.steps, unit: 'steps', metrics: { loss: mean(losses) } });
     if (!ended && step < plan.steps && hooks.checkpoints.due()) {
-      await hooks.checkpoints.save(step, pack({ losses, plan: plan.save?.() ?? null }, trainer.save()));
+      await hooks.checkpoints.save(step, pack({ losses, splits, plan: plan.save?.() ?? null }, trainer.save()));
       hooks.stopIfRequested();
     }
   }
-  return { loss: mean(losses), steps: step };
+  return { loss: mean(losses), steps: step, splits };
 }
 
 interface LoopState {
   losses: number[];
+  splits?: Split[];
   plan: unknown;
 }
 

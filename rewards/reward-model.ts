@@ -9,7 +9,7 @@ import { toScoreModel } from '../learning/model.ts';
 import { createReader } from '../learning/reader.ts';
 import { rateFactor, type Schedule } from '../learning/schedule.ts';
 import { createTrainer } from '../learning/trainer.ts';
-import { train, type TrainingHooks } from '../learning/training-loop.ts';
+import { train, type Split, type TrainingHooks } from '../learning/training-loop.ts';
 import type { Batch, Model } from '../learning/types.ts';
 
 /** One episode as the reward model reads it: tokens, the ends of its commands, and a label for each. */
@@ -42,6 +42,8 @@ export interface RewardModelReport {
   baseBce: number;
   /** Pearson's correlation of prediction and label on the held-out turns. */
   correlation: number;
+  /** Where micro-batches were made smaller because memory ran out; absent where it never did. */
+  splits?: Split[];
 }
 
 /** Optimizer steps of linear warm-up. */
@@ -94,10 +96,10 @@ export async function fitRewardModel(
         trainer,
         steps,
         phase: 'reward model',
-        batches: (step) => {
+        batches: (step, parts) => {
           const at = (step % stepsPerEpoch) * spec.batchEpisodes;
           const order = orders[Math.floor(step / stepsPerEpoch)] as LabelledEpisode[];
-          return bceBatches(order.slice(at, at + spec.batchEpisodes), options.microBatches);
+          return bceBatches(order.slice(at, at + spec.batchEpisodes), options.microBatches * parts);
         },
         rates: (step) => ({ learningRate: spec.learningRate * rateFactor(schedule, step) }),
       },
@@ -116,6 +118,7 @@ export async function fitRewardModel(
         validationBce: mean(labels.map((label, i) => binaryCrossEntropy(predicted[i] as number, label))),
         baseBce: mean(labels.map((label) => binaryCrossEntropy(meanLabel, label))),
         correlation: correlation(predicted, labels),
+        ...(fit.splits.length > 0 && { splits: fit.splits }),
       },
     };
   } finally {

@@ -7,6 +7,8 @@ import { STALL_BOUND_MS, STOP_BOUND_MS } from '../activities/activities.ts';
 import type { Queue } from '../activities/stage.ts';
 import { badInput } from '../core/errors.ts';
 import { homePaths, ratchetHome } from '../infra/home.ts';
+import { currentProvider } from '../learning/providers.ts';
+import type { Provider } from '../learning/providers.ts';
 import { DEFAULT_FLEET, QUEUES } from '../workflows/task-queues.ts';
 
 export interface SlotConfig {
@@ -16,6 +18,8 @@ export interface SlotConfig {
   lanes: number;
   /** Resident memory that each may take, in bytes. */
   memoryBytes: number;
+  /** On what it computes. Playing is done on the CPU: its small steps gain nothing on a device. */
+  provider: Provider;
 }
 
 export interface WorkerConfig {
@@ -39,10 +43,12 @@ type Environment = Record<string, string | undefined>;
 const MEMORY_SHARE: Record<Queue, number> = { loop: 0.1, cpu: 0.35, gpu: 0.45 };
 /** On a small machine the bounds may add up to more than there is: a child of the embedded models stays below half of this, and few work at a time. */
 const LEAST_DEFAULT_MEMORY_BYTES = 2 ** 30;
+const CPU: Provider = { name: 'cpu', device: 0 };
 const LOG_LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const;
 
 /**
- * Reads `RATCHET_HOME`, `RATCHET_FLEET`, `RATCHET_CPU_SLOTS` (default: one per core), `RATCHET_LANES` (of the `gpu` slot; default: one per core),
+ * Reads `RATCHET_HOME`, `RATCHET_FLEET`, `RATCHET_CPU_SLOTS` (default: one per core), `RATCHET_LANES` (threads of the `gpu` slot; default: one per core), `RATCHET_CPU_LANES`
+ * (of each `cpu` slot; default 1), `RATCHET_EXECUTION_PROVIDER` (of the `gpu` slot; default `cpu`),
  * `RATCHET_MEMORY_MB` (per slot), `RATCHET_SIGNING_KEY`, `RATCHET_STALL_BOUND_MS`, `RATCHET_STOP_BOUND_MS` and `RATCHET_LOG_LEVEL`. Throws BadInput.
  */
 export function workerConfig(roles: readonly Queue[], env: Environment = process.env): WorkerConfig {
@@ -52,12 +58,13 @@ export function workerConfig(roles: readonly Queue[], env: Environment = process
   const cores = availableParallelism();
   const machineBytes = process.constrainedMemory() || totalmem();
   const slots: Record<Queue, number> = { loop: 1, cpu: whole(env, 'RATCHET_CPU_SLOTS', cores, 1), gpu: 1 };
-  const lanes: Record<Queue, number> = { loop: 1, cpu: 1, gpu: whole(env, 'RATCHET_LANES', cores, 1) };
+  const lanes: Record<Queue, number> = { loop: 1, cpu: whole(env, 'RATCHET_CPU_LANES', 1, 1), gpu: whole(env, 'RATCHET_LANES', cores, 1) };
+  const provider: Record<Queue, Provider> = { loop: CPU, cpu: CPU, gpu: currentProvider(env) };
   const fixedMegabytes = whole(env, 'RATCHET_MEMORY_MB', 0, 128);
   const queues = roles.map((role): [Queue, SlotConfig] => {
     const share = Math.floor((Math.min(machineBytes, totalmem()) * MEMORY_SHARE[role]) / slots[role]);
     const memoryBytes = fixedMegabytes > 0 ? fixedMegabytes * 2 ** 20 : Math.max(share, LEAST_DEFAULT_MEMORY_BYTES);
-    return [role, { slots: slots[role], lanes: lanes[role], memoryBytes }];
+    return [role, { slots: slots[role], lanes: lanes[role], memoryBytes, provider: provider[role] }];
   });
   const fleet = env['RATCHET_FLEET'] || DEFAULT_FLEET;
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(fleet)) {

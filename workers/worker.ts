@@ -15,6 +15,7 @@ import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
 import { RatchetError } from '../core/errors.ts';
 import { ComputePool } from '../learning/compute/pool.ts';
+import { providerEnvironment } from '../learning/providers.ts';
 import { taskQueue } from '../workflows/task-queues.ts';
 import { workflowBundle } from './bundle.ts';
 import type { WorkerConfig } from './config.ts';
@@ -48,6 +49,8 @@ export interface RunningWorker {
   readonly ended: Promise<void>;
   /** Takes no more work, asks running stages for a checkpoint, waits for it within bounds. */
   drain(): void;
+  /** Asks every running stage for a checkpoint; they go on. */
+  checkpoint(): void;
 }
 
 /** Throws BadInput for addresses or credentials that cannot be meant and Unavailable when Temporal cannot be reached. */
@@ -71,10 +74,13 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
   const pools: Partial<Record<Queue, ComputePool>> = {};
   const workers: Worker[] = [];
   for (const role of roles) {
-    const { slots, lanes, memoryBytes } = config.queues[role]!;
+    const { slots, lanes, memoryBytes, provider } = config.queues[role]!;
     const onLine = (slot: number, line: string): void => logger.info(line, { compute: `${role}/${slot}` });
-    const pool = new ComputePool({ slots, lanes, memoryBytes, jobModule: code.jobModule, onLine });
+    const env = providerEnvironment(provider);
+    const pool = new ComputePool({ slots, lanes, memoryBytes, env, jobModule: code.jobModule, onLine });
     pools[role] = pool;
+    // A device that is not there would fail every stage: nothing is taken on.
+    if (provider.name !== 'cpu') await pool.warmUp();
     const names = Object.keys(code.stageQueues).filter((name) => code.stageQueues[name] === role);
     const { stallBoundMs, stopBoundMs } = config;
     workers.push(
@@ -129,7 +135,8 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
     if (failures.length > 0) throw failures[0];
     await connection.close();
   })();
-  return { ended, drain };
+  const checkpoint = (): void => Object.values(pools).forEach((pool) => pool.requestCheckpoints());
+  return { ended, drain, checkpoint };
 }
 
 /** The address, TLS and key of Temporal from `TEMPORAL_*` and its configuration file, as the `temporal` program reads them. */

@@ -9,7 +9,7 @@ import { mean } from '../../core/statistics.ts';
 import { createReader } from '../../learning/reader.ts';
 import { rateFactor, type Schedule } from '../../learning/schedule.ts';
 import { createTrainer } from '../../learning/trainer.ts';
-import { train, type TrainingHooks } from '../../learning/training-loop.ts';
+import { train, type Split, type TrainingHooks } from '../../learning/training-loop.ts';
 import type { Batch, Model, PreferenceTerms } from '../../learning/types.ts';
 import type { DecisionTree, TurnDecisions } from '../decision-trees.ts';
 import { distinctCommands } from '../strategy.ts';
@@ -50,6 +50,8 @@ export interface OnlineDpoReport {
   /** Mean KL to the reference at the last step, nats per turn. */
   kl: number;
   loss: number;
+  /** Where micro-batches were made smaller because memory ran out; absent where it never did. */
+  splits?: Split[];
 }
 
 /** A pair as DPO was given it, for checking against the truth. */
@@ -119,19 +121,19 @@ export async function onlineDpo(
   let kl = 0;
   const perEpoch = Math.max(1, Math.floor(trees.length / spec.batchEpisodes));
   try {
-    const { loss, steps } = await train(
+    const { loss, steps, splits } = await train(
       {
         trainer,
         steps: spec.steps,
         phase: 'policy update',
-        batches: async (step) => {
+        batches: async (step, parts) => {
           const order = new Random([...key, 'epoch', Math.floor(step / perEpoch)]).shuffled(trees);
           const at = (step % perEpoch) * spec.batchEpisodes;
           const chosen = order.slice(at, at + spec.batchEpisodes);
           reader.load(trainer.model());
           const now = await readDecisions(reader, chosen);
           kl = meanKl(chosen, now);
-          const made = makeBatches(chosen, now, spec, options.microBatches, new Random([...key, 'candidates', step]));
+          const made = makeBatches(chosen, now, spec, options.microBatches * parts, new Random([...key, 'candidates', step]));
           for (const pair of made.pairs) {
             marginSum += pair.chosenQ - pair.rejectedQ;
             const place = new Random([...key, 'reservoir', pairCount]).below(++pairCount);
@@ -165,6 +167,7 @@ export async function onlineDpo(
       meanMargin: marginSum / Math.max(1, pairCount),
       kl,
       loss,
+      ...(splits.length > 0 && { splits }),
     };
     return { candidates, pairs, report };
   } finally {

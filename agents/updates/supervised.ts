@@ -7,7 +7,7 @@ import type { Episode } from '../../core/nouns.ts';
 import { Random, type RandomKey } from '../../core/random.ts';
 import { rateFactor, type Schedule } from '../../learning/schedule.ts';
 import { createTrainer } from '../../learning/trainer.ts';
-import { train, type TrainingHooks } from '../../learning/training-loop.ts';
+import { train, type Split, type TrainingHooks } from '../../learning/training-loop.ts';
 import type { Batch, Model, OptimizerOptions, PreferenceTerms } from '../../learning/types.ts';
 import { decisionTree } from '../decision-trees.ts';
 import type { Tokens } from '../tokens.ts';
@@ -34,6 +34,8 @@ export interface SupervisedReport {
   tokens: number;
   /** Mean loss per decision over the last steps, nats: commands, and observations with their weight. */
   loss: number;
+  /** Where micro-batches were made smaller because memory ran out; absent where it never did. */
+  splits?: Split[];
 }
 
 /** The learning rate decays to this share of its peak. */
@@ -91,12 +93,12 @@ export async function trainSupervised(
   const orders = new Map<number, Sequence[]>();
   const perEpoch = Math.max(1, Math.floor(sequences.length / spec.batchEpisodes));
   try {
-    const { loss, steps } = await train(
+    const { loss, steps, splits } = await train(
       {
         trainer,
         steps: spec.steps,
         phase: options.phase,
-        batches: (step) => {
+        batches: (step, parts) => {
           const epoch = Math.floor(step / perEpoch);
           let order = orders.get(epoch);
           if (!order) {
@@ -106,7 +108,7 @@ export async function trainSupervised(
           const at = (step % perEpoch) * spec.batchEpisodes;
           const part = order.slice(at, at + spec.batchEpisodes);
           for (const sequence of part) tokenCount += sequence.ids.length;
-          return likelihoodBatches(part, options.microBatches);
+          return likelihoodBatches(part, options.microBatches * parts);
         },
         rates: (step) => {
           const factor = rateFactor(schedule, step);
@@ -117,7 +119,10 @@ export async function trainSupervised(
       },
       hooks,
     );
-    return { model: trainer.model(), report: { episodes: sequences.length, steps, tokens: tokenCount, loss } };
+    return {
+      model: trainer.model(),
+      report: { episodes: sequences.length, steps, tokens: tokenCount, loss, ...(splits.length > 0 && { splits }) },
+    };
   } finally {
     await trainer.close();
   }

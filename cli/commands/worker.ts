@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import type { Queue } from '../../activities/stage.ts';
 import { badInput } from '../../core/errors.ts';
 import { nearest } from '../../core/nearest.ts';
+import { parseProvider, providerEnvironment } from '../../learning/providers.ts';
 import { QUEUES } from '../../workflows/task-queues.ts';
 import { openSession } from '../session.ts';
 
@@ -10,7 +11,12 @@ export function workerCommand(): Command {
   return new Command('worker')
     .description('host queues of work in the foreground; SIGTERM drains it with a checkpoint')
     .option('--queues <list>', `which, separated by commas: ${QUEUES.join(', ')}`, QUEUES.join(','))
-    .action(async ({ queues }: { queues: string }) => {
+    .option(
+      '--provider <name>',
+      'execution provider of the gpu queue: cpu, cuda, cuda:1, webgpu, coreml, dml; `ratchet doctor --gpu` says what is there',
+    )
+    .action(async ({ queues, provider }: { queues: string; provider?: string }) => {
+      if (provider !== undefined) Object.assign(process.env, providerEnvironment(parseProvider(provider, '--provider')));
       const roles = queues.split(',').map((text): Queue => {
         const role = QUEUES.find((queue) => queue === text.trim());
         if (role) return role;

@@ -5,6 +5,8 @@
  */
 import { constants, setPriority } from 'node:os';
 import { RatchetError } from '../../core/errors.ts';
+import { currentProvider } from '../providers.ts';
+import { numericFingerprint } from './fingerprint.ts';
 import { PROTOCOL_VERSION } from './protocol.ts';
 import type { FromChild, Job, JobFailure, JobRunner, ToChild } from './protocol.ts';
 
@@ -28,34 +30,70 @@ const send = (message: FromChild): void => {
 };
 const rssBytes = (): number => process.memoryUsage.rss();
 
-const { createJobRunner } = (await import(jobModule)) as { createJobRunner?: () => JobRunner | Promise<JobRunner> };
-if (createJobRunner === undefined) throw new RatchetError('BadInput', `compute child: ${jobModule} does not export createJobRunner()`);
-const runner = await createJobRunner();
+async function start(): Promise<{ runner: JobRunner; fingerprint: string }> {
+  const provider = currentProvider();
+  // A device that is not there is found out now, not in the middle of a stage.
+  if (provider.name !== 'cpu') {
+    const { openLanes } = await import('../lanes/lane.ts');
+    await openLanes(1, (lane) => lane.ready());
+  }
+  const { createJobRunner } = (await import(jobModule!)) as { createJobRunner?: () => JobRunner | Promise<JobRunner> };
+  if (createJobRunner === undefined) throw new RatchetError('BadInput', `compute child: ${jobModule} does not export createJobRunner()`);
+  return { runner: await createJobRunner(), fingerprint: numericFingerprint(provider) };
+}
 
-let current: { id: number; stopRequested: boolean } | null = null;
-
-process.on('message', (message: ToChild) => {
-  if (message.type === 'run') void run(message.id, message.job);
-  else if (current?.id === message.id) current.stopRequested = true;
+const started = await start().catch((error: unknown): null => {
+  // Anything else is a crash, whose last words say what it was.
+  if (!(error instanceof RatchetError)) throw error;
+  send({ type: 'refused', failure: failureOf(error) });
+  return null;
 });
-send({ type: 'ready', version: PROTOCOL_VERSION, rssBytes: rssBytes() });
 
-async function run(id: number, job: Job): Promise<void> {
-  const state = { id, stopRequested: false };
+interface Current {
+  id: number;
+  stopRequested: boolean;
+  checkpointRequested: boolean;
+  cancel: AbortController;
+}
+let current: Current | null = null;
+
+if (started !== null) {
+  process.on('message', (message: ToChild) => {
+    if (message.type === 'run') {
+      void run(message.id, message.job, started.runner);
+      return;
+    }
+    if (current?.id !== message.id) return;
+    if (message.type === 'stop') current.stopRequested = true;
+    else if (message.type === 'checkpoint') current.checkpointRequested = true;
+    else current.cancel.abort(new Error('cancelled'));
+  });
+  send({ type: 'ready', version: PROTOCOL_VERSION, fingerprint: started.fingerprint, rssBytes: rssBytes() });
+}
+
+async function run(id: number, job: Job, runner: JobRunner): Promise<void> {
+  const state: Current = { id, stopRequested: false, checkpointRequested: false, cancel: new AbortController() };
   current = state;
   const progress = latestOnly(PROGRESS_INTERVAL_MS, (value) => send({ type: 'progress', id, progress: value, rssBytes: rssBytes() }));
   const memoryTimer = setInterval(() => send({ type: 'memory', id, rssBytes: rssBytes() }), MEMORY_REPORT_MS);
   try {
     const output = await runner.run(job, {
       progress: progress.tell,
-      checkpoint: (step) => send({ type: 'checkpoint', id, step }),
+      checkpoint: (step) => {
+        state.checkpointRequested = false;
+        send({ type: 'checkpoint', id, step });
+      },
       stopRequested: () => state.stopRequested,
+      checkpointRequested: () => state.checkpointRequested,
+      signal: state.cancel.signal,
     });
     progress.flush();
     send({ type: 'result', id, output, rssBytes: rssBytes() });
   } catch (error) {
     progress.flush();
-    send({ type: 'failure', id, failure: failureOf(error), rssBytes: rssBytes() });
+    // However the job came to its end: nobody wants the result any more, and what was thrown may wrap the reason.
+    const failure = state.cancel.signal.aborted ? { ...failureOf(error), type: 'Cancelled' as const } : failureOf(error);
+    send({ type: 'failure', id, failure, rssBytes: rssBytes() });
   } finally {
     clearInterval(memoryTimer);
     current = null;

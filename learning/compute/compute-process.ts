@@ -6,6 +6,7 @@ import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { RatchetError } from '../../core/errors.ts';
+import { kernelKills, preferAsVictim } from './kernel-memory.ts';
 import { PROTOCOL_VERSION } from './protocol.ts';
 import type { FromChild, JobFailure, ToChild } from './protocol.ts';
 
@@ -13,6 +14,11 @@ import type { FromChild, JobFailure, ToChild } from './protocol.ts';
 const START_BOUND_MS = 60_000;
 /** SIGKILL takes milliseconds; only a process stuck inside the kernel takes longer, and then the slot must not wait for ever. */
 const KILL_BOUND_MS = 5_000;
+/**
+ * How long a cancelled job may take to come to the place between two steps: a step of the embedded models takes a few hundred milliseconds. It then leaves
+ * a warm child behind; what takes longer is killed.
+ */
+const CANCEL_GRACE_MS = 500;
 /** How much of the last output is kept for the message of a crash. */
 const TAIL_BYTES = 4_096;
 
@@ -21,7 +27,7 @@ export interface ComputeProcessOptions {
   jobModule: string;
   /** Threads that arithmetic may use side by side; the child reads it as `RATCHET_LANES`. */
   lanes: number;
-  /** Resident memory that the child may take, in bytes. */
+  /** Resident memory that the child may take, in bytes; it reads it as `RATCHET_MEMORY_BYTES`. */
   memoryBytes: number;
   /** Added to the owner's environment. */
   env: Record<string, string>;
@@ -45,6 +51,8 @@ export class ComputeProcess {
   readonly pid: number;
   /** Resident memory at the child's last message, in bytes. */
   rssBytes = 0;
+  /** Under which numbers are computed in the child; null until it is ready. */
+  fingerprint: string | null = null;
   readonly #child: ChildProcess;
   readonly #options: ComputeProcessOptions;
   readonly #exited: Promise<void>;
@@ -52,9 +60,15 @@ export class ComputeProcess {
   #running: Running | null = null;
   #nextId = 1;
   #alive = true;
+  #killed = false;
   #tail = '';
+  /** Processes that the kernel had killed for want of memory when this one started. */
+  readonly #kernelKills = kernelKills();
 
-  /** Resolves when the child is ready for its first job. Throws ComputeCrashed when it dies or does not answer within START_BOUND_MS. */
+  /**
+   * Resolves when the child is ready for its first job. Throws the child's own RatchetError when it refuses, ComputeCrashed when it dies or does not answer
+   * within START_BOUND_MS.
+   */
   static async start(options: ComputeProcessOptions): Promise<ComputeProcess> {
     const started = new ComputeProcess(options);
     let timer: NodeJS.Timeout | undefined;
@@ -80,19 +94,27 @@ export class ComputeProcess {
       // The JavaScript heap alone may not exceed the bound; the whole process is watched by its reports.
       execArgv: [`--max-old-space-size=${Math.max(64, Math.floor(options.memoryBytes / 2 ** 20))}`],
       // Fewer allocator arenas: with one per thread glibc keeps several times the memory that is in use.
-      env: { MALLOC_ARENA_MAX: '2', ...process.env, ...options.env, RATCHET_LANES: String(options.lanes) },
+      env: {
+        MALLOC_ARENA_MAX: '2',
+        ...process.env,
+        ...options.env,
+        RATCHET_LANES: String(options.lanes),
+        RATCHET_MEMORY_BYTES: String(options.memoryBytes),
+      },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       // A process group of its own: Ctrl-C in the terminal does not reach it, and one kill takes its helpers too.
       detached: true,
     });
     this.#child = child;
     this.pid = child.pid ?? 0;
+    // Whoever has to go when the machine is out of memory: this one can be started again, servers and workers hold what others wait for.
+    preferAsVictim(this.pid);
     child.on('message', (message) => this.#receive(message as FromChild));
-    child.on('error', (error) => this.#died(`could not be started or spoken to: ${error.message}`));
+    child.on('error', (error) => this.#died(`could not be started or spoken to: ${error.message}`, null));
     this.#exited = new Promise((resolve) => {
       // `close` comes after `exit`, when the last output has been read: the tail is complete.
       child.on('close', (code, signal) => {
-        this.#died(signal === null ? `exited with code ${code}` : `was ended by ${signal}`);
+        this.#died(signal === null ? `exited with code ${code}` : `was ended by ${signal}`, signal);
         resolve();
       });
     });
@@ -130,9 +152,26 @@ export class ComputeProcess {
     if (this.#running !== null && this.#alive) this.#send({ type: 'stop', id: this.#running.id });
   }
 
+  /** Asks the running job for a checkpoint. Nothing happens when none runs. */
+  requestCheckpoint(): void {
+    if (this.#running !== null && this.#alive) this.#send({ type: 'checkpoint', id: this.#running.id });
+  }
+
+  /** Ends the running job: between two of its steps, or with the child after CANCEL_GRACE_MS. */
+  cancel(): void {
+    const running = this.#running;
+    if (running === null || !this.#alive) return;
+    this.#send({ type: 'cancel', id: running.id });
+    const timer = setTimeout(() => {
+      if (this.#running === running) void this.kill();
+    }, CANCEL_GRACE_MS);
+    timer.unref();
+  }
+
   /** SIGKILL to the child and everything that it started; resolves when it is gone. */
   async kill(): Promise<void> {
     if (this.#alive && this.pid > 0) {
+      this.#killed = true;
       try {
         process.kill(-this.pid, 'SIGKILL');
       } catch (error) {
@@ -156,8 +195,13 @@ export class ComputeProcess {
   }
 
   #receive(message: FromChild): void {
+    if (message.type === 'refused') {
+      this.#ready?.reject(errorOf(message.failure));
+      return;
+    }
     if (message.type === 'ready') {
       this.rssBytes = message.rssBytes;
+      this.fingerprint = message.fingerprint;
       if (message.version === PROTOCOL_VERSION) this.#ready?.resolve();
       else {
         const text = `the compute child speaks protocol ${message.version}, this worker ${PROTOCOL_VERSION}; restart the worker`;
@@ -181,13 +225,23 @@ export class ComputeProcess {
     else if (message.type === 'failure') this.#settle((job) => job.reject(errorOf(message.failure)));
   }
 
-  #died(how: string): void {
+  #died(how: string, signal: NodeJS.Signals | null): void {
     if (!this.#alive) return;
     this.#alive = false;
+    const before = this.#kernelKills;
+    const now = signal === 'SIGKILL' && !this.#killed ? kernelKills() : null;
+    const byKernel = before !== null && now !== null && now > before;
     const outOfHeap = /JavaScript heap out of memory/.test(this.#tail);
     const lastWords = this.#tail.trim().split('\n').slice(-8).join('\n');
     const crashed = new RatchetError('ComputeCrashed', `the compute child ${how}${lastWords && `; its last output:\n${lastWords}`}`);
-    const error = outOfHeap ? this.#outOfMemory('its JavaScript heap was full') : crashed;
+    const error = outOfHeap
+      ? this.#outOfMemory('its JavaScript heap was full')
+      : byKernel
+        ? new RatchetError(
+            'OutOfMemory',
+            `the compute child was ended by SIGKILL while the kernel killed for want of memory (oom_kill ${before} to ${now})`,
+          )
+        : crashed;
     this.#ready?.reject(error);
     this.#settle((running) => running.reject(error));
   }
@@ -204,7 +258,7 @@ export class ComputeProcess {
 }
 
 function errorOf(failure: JobFailure): Error {
-  if (failure.type !== 'Bug') return new RatchetError(failure.type, failure.message);
+  if (failure.type !== 'Bug' && failure.type !== 'Cancelled') return new RatchetError(failure.type, failure.message);
   const error = new Error(failure.message);
   error.stack = failure.stack;
   return error;

@@ -27,7 +27,7 @@ export interface ComputePoolOptions {
 }
 
 export interface PoolRunOptions extends RunHooks {
-  /** Aborting kills the child; `run` rejects with the signal's reason once it is gone. */
+  /** Aborting ends the job between two steps, or with its child when that takes too long; `run` rejects with the signal's reason once it is over. */
   signal?: AbortSignal;
   /** Aborting asks the job to end after its next checkpoint. */
   stop?: AbortSignal;
@@ -80,7 +80,7 @@ export class ComputePool {
     const { signal, stop } = options;
     const slot = await this.#acquire(name, signal);
     let child: ComputeProcess | null = null;
-    const onAbort = (): void => void child?.kill();
+    const onAbort = (): void => child?.cancel();
     const onStop = (): void => child?.stop();
     try {
       child = await this.#warm(slot);
@@ -89,19 +89,34 @@ export class ComputePool {
       stop?.addEventListener('abort', onStop, { once: true });
       const done = child.run(name, input, options);
       if (stop?.aborted) child.stop();
-      return await done;
+      const output = await done;
+      signal?.throwIfAborted();
+      return output;
     } catch (error) {
-      if (signal?.aborted) {
-        // The device is free before anybody else is told that the job is over.
-        if (child !== null) await child.kill();
-        throw signal.reason;
-      }
+      // By now the job is over or its child is gone: the device is free before anybody else is told.
+      if (signal?.aborted) throw signal.reason;
       throw error;
     } finally {
       signal?.removeEventListener('abort', onAbort);
       stop?.removeEventListener('abort', onStop);
       slot.job = null;
       slot.idle = setTimeout(() => this.#letGo(slot), IDLE_BOUND_MS).unref();
+      this.#waiting.shift()?.();
+    }
+  }
+
+  /** Asks every running job for a checkpoint; they go on. */
+  requestCheckpoints(): void {
+    for (const { child } of this.#slots) child?.requestCheckpoint();
+  }
+
+  /** Starts the first slot's child, so that what keeps children from working is known before there is work. Rejects as ComputeProcess.start does. */
+  async warmUp(): Promise<void> {
+    const slot = await this.#acquire('warm up');
+    try {
+      await this.#warm(slot);
+    } finally {
+      slot.job = null;
       this.#waiting.shift()?.();
     }
   }

@@ -144,6 +144,11 @@ export class Lane {
     } else this.#thread = new LaneThread(provider);
   }
 
+  /** Resolves when the lane takes orders. Throws Unavailable where the execution provider cannot be used. */
+  async ready(): Promise<void> {
+    await this.#thread.ask(this.#number, { kind: 'release', session: '' });
+  }
+
   /** Makes a session from an ONNX model. `shared` tensors are fed to every run; over a SharedArrayBuffer they may change between runs. */
   async load(session: string, model: Uint8Array, shared: Record<string, Feed> = {}): Promise<void> {
     this.#sessions.add(session);

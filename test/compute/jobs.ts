@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { RatchetError } from '../../core/errors.ts';
+import { requireMemory } from '../../learning/memory.ts';
 import type { Job, JobHooks, JobRunner } from '../../learning/compute/protocol.ts';
 
 const held: Uint8Array[] = [];
@@ -23,6 +24,27 @@ const jobs: Record<string, (input: never, hooks: JobHooks) => unknown> = {
       throw new RatchetError('Stopped', `stopped after step ${step}`);
     }
   },
+  /** Works until it is cancelled, and then ends between two steps. */
+  untilCancelled: async (_: never, hooks) => {
+    for (let step = 1; ; step++) {
+      hooks.signal.throwIfAborted();
+      hooks.progress({ step });
+      await delay(5);
+    }
+  },
+  /** Tells a checkpoint when asked for one, and ends after so many. */
+  checkpoints: async (count: number, hooks) => {
+    const told: number[] = [];
+    for (let step = 1; told.length < count; step++) {
+      hooks.progress({ step });
+      await delay(5);
+      if (!hooks.checkpointRequested()) continue;
+      hooks.checkpoint(step);
+      told.push(step);
+    }
+    return told;
+  },
+  need: (bytes: number) => requireMemory('this job', bytes),
   /** Blocks the child's only thread, as a native run does; nothing but a signal gets through. */
   block: (_: never, hooks) => {
     hooks.progress({ blocked: true });

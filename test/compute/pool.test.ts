@@ -1,12 +1,16 @@
 /** The compute pool against real children: warm reuse, typed failures, memory bounds, and death in every way that happens. */
 import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { once } from 'node:events';
 import { after, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { RatchetError } from '../../core/errors.ts';
 import { identify } from '../../infra/processes.ts';
+import { kernelKills } from '../../learning/compute/kernel-memory.ts';
 import { ComputePool } from '../../learning/compute/pool.ts';
 import type { ComputePoolOptions } from '../../learning/compute/pool.ts';
 
@@ -101,7 +105,73 @@ describe('compute pool', { timeout: 60_000 }, () => {
     assert.equal((await pidOf(pool)).jobsRun, 2, 'a stopped child stays warm');
   });
 
-  test('cancelling kills a child that is blocked in native work within milliseconds, with its helpers, and the slot gets a fresh one', async (t) => {
+  test('cancelling ends a job between two of its steps; its child stays warm', async () => {
+    const pool = poolOf();
+    const cancel = new AbortController();
+    const { done } = await begun(pool, 'untilCancelled', null, { signal: cancel.signal });
+    const { pid } = pool.status()[0]!;
+    const reason = new Error('cancelled by the test');
+    cancel.abort(reason);
+    await assert.rejects(done, reason);
+    assert.deepEqual(await pidOf(pool), { pid, jobsRun: 2, lanes: '1' });
+  });
+
+  test('a checkpoint on request is told, and the job goes on', async () => {
+    const pool = poolOf();
+    const told: number[] = [];
+    const done = pool.run('checkpoints', 2, {
+      onProgress: (progress) => {
+        if (told.length === 0 || (progress as { step: number }).step > told.at(-1)!) pool.requestCheckpoints();
+      },
+      onCheckpoint: (step) => told.push(step),
+    });
+    assert.deepEqual(await done, told);
+    assert.equal(told.length, 2);
+  });
+
+  test('work that cannot fit is refused before it starts, naming need and bound', async () => {
+    const pool = poolOf();
+    await assert.rejects(pool.run('need', 2 ** 30), {
+      type: 'OutOfMemory',
+      message: 'this job needs at least 1,104 MiB, and 512 MiB are allowed; give the slot more (RATCHET_MEMORY_MB)',
+    });
+    await pool.run('need', 2 ** 28);
+    assert.equal((await pidOf(pool)).jobsRun, 3, 'nothing was killed for it');
+  });
+
+  test('a child that cannot work says why before it is given work: an absent execution provider is Unavailable', async () => {
+    const absent = process.platform === 'win32' ? 'coreml' : 'dml';
+    const pool = poolOf({ env: { RATCHET_EXECUTION_PROVIDER: absent } });
+    await assert.rejects(pool.warmUp(), { type: 'Unavailable', message: new RegExp(`provider ${absent}.* cannot be used here`) });
+    await assert.rejects(pool.run('echo', 1), { type: 'Unavailable' });
+    const working = poolOf();
+    await working.warmUp();
+    const { pid } = working.status()[0]!;
+    assert.equal((await pidOf(working)).pid, pid);
+  });
+
+  test('the kernel counts whom it killed for memory, in the control group where there is one; children go before their owners', async (t) => {
+    const root = mkdtempSync(join(tmpdir(), 'ratchet-kernel-'));
+    t.after(() => rmSync(root, { recursive: true }));
+    assert.equal(kernelKills(root), null);
+    const write = (path: string, text: string) => {
+      mkdirSync(dirname(join(root, path)), { recursive: true });
+      writeFileSync(join(root, path), text);
+    };
+    // The forms of Documentation/admin-guide/cgroup-v2.rst and of /proc/vmstat.
+    write('proc/vmstat', 'nr_free_pages 81\noom_kill 7\n');
+    assert.equal(kernelKills(root), 7);
+    write('proc/self/cgroup', '0::/kubepods/pod1\n');
+    assert.equal(kernelKills(root), 7, 'a group without counts');
+    write('sys/fs/cgroup/kubepods/pod1/memory.events', 'low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\n');
+    assert.equal(kernelKills(root), 2);
+    if (process.platform !== 'linux') return;
+    const pool = poolOf();
+    const { pid } = await pidOf(pool);
+    assert.equal(readFileSync(`/proc/${pid}/oom_score_adj`, 'utf8').trim(), '500');
+  });
+
+  test('cancelling kills a child that is blocked in native work within a second, with its helpers, and the slot gets a fresh one', async (t) => {
     const pool = poolOf();
     const cancel = new AbortController();
     const { done } = await begun(pool, 'block', null, { signal: cancel.signal });

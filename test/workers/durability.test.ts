@@ -50,7 +50,7 @@ describe('durability', { timeout: 120_000 }, () => {
     assert.equal(new Set(readLog(input.log).map((line) => line.pid)).size, 2);
   });
 
-  test('cancelling kills the child in time, and the slot serves the next call', async (t) => {
+  test('cancelling ends the work between two steps in time, and its child serves the next call', async (t) => {
     const input = countTo(10_000, 'cancelled');
     const run = await fleet.call('shared', { queue: 'gpu', name: 'count', input });
     const { pid } = await reached(input, 5);
@@ -61,9 +61,11 @@ describe('durability', { timeout: 120_000 }, () => {
     t.diagnostic(`cancelled in ${tookMs.toFixed(0)} ms`);
     // The request travels back with a heartbeat, of which there is one per second, at most 1 s throttled.
     assert.ok(tookMs < 5_000, `${tookMs} ms`);
-    assert.ok(await isGone(pid), 'the child is gone before the workflow is told');
+    const steps = stepsOf(input).length;
     const after = countTo(3, 'after-cancel');
     assert.equal(((await (await fleet.call('shared', { queue: 'gpu', name: 'count', input: after })).result()) as CountOutput).sum, 6);
+    assert.equal(stepsOf(input).length, steps, 'no step is computed once the workflow is told');
+    assert.equal(readLog(after.log)[0]!.pid, pid, 'the child stays warm');
   });
 
   test('a child that makes no progress is killed within its stall bound, typed, and tried again', async () => {
@@ -71,6 +73,12 @@ describe('durability', { timeout: 120_000 }, () => {
     assert.equal(await run.result(), 'done');
     assert.deepEqual(await lastAttempt(run), { attempt: 2, before: 'ComputeStalled' });
     assert.ok(await isGone(readLog(logOf('stall'))[0]!.pid));
+  });
+
+  test('where memory runs out the next attempt is told, so that it computes in smaller pieces', async () => {
+    const run = await fleet.call('shared', { queue: 'gpu', name: 'hungry', input: { fits: 1, log: logOf('hungry') } });
+    assert.equal(await run.result(), 'fitted after 1');
+    assert.deepEqual(await lastAttempt(run), { attempt: 2, before: 'OutOfMemory' });
   });
 
   test('failures keep their type: what cannot change is tried once, a bug three times', async () => {
