@@ -48,6 +48,8 @@ const { loss } = await train(
   {
     progress: () => undefined,
     stopIfRequested: () => undefined,
+    signal: new AbortController().signal,
+    outOfMemory: 0,
     checkpoints: {
       due: () => true,
       save: async (step, bytes) => {

@@ -80,6 +80,8 @@ test('stopped at any steps, any number of times, with checkpoints at any steps, 
       },
       {
         progress: () => undefined,
+        signal: new AbortController().signal,
+        outOfMemory: 0,
         stopIfRequested: () => {
           if (step === stop) throw STOPPED;
         },
