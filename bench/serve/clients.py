@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 URL, PID, OUT = sys.argv[1], sys.argv[2], sys.argv[3]
 EPISODES = 24
 SESSIONS = 256
-ROUNDS = 30
+ROUNDS = 10
 STEPS_ALONE = 4000
 STEPS_TOGETHER = 16000
 CLIENTS_TOGETHER = 64
