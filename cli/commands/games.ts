@@ -8,6 +8,7 @@ import { WorkFailed } from '../failures.ts';
 import { indexWithProgress, problemLines, progressLine } from '../game-folders.ts';
 import { count, plural } from '../format.ts';
 import { print, printJson } from '../output.ts';
+import { gamesMakeCommand } from './games-make.ts';
 
 /** Games that were put there to be played and cannot be. The other problems are decisions: what ALFWorld leaves out, and second copies. */
 const BAD: readonly ProblemKind[] = ['broken', 'unsolvable'];
@@ -21,7 +22,7 @@ export function gamesCommand(): Command {
     .option('--split <split>', 'only the games of this split')
     .option('--json', 'every game and every problem, as JSON')
     .action(checkFolder);
-  return new Command('games').description('game files in the format of ALFWorld').addCommand(check);
+  return new Command('games').description('game files in the format of ALFWorld').addCommand(check).addCommand(gamesMakeCommand());
 }
 
 function checkFolder(folder: string, { split, json }: { split?: string; json?: boolean }): void {
