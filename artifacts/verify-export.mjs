@@ -196,8 +196,9 @@ for (const key of files(`${runFolder}/keys`)) {
   const published = manifest(key, 'public key');
   try {
     const publicKey = published && createPublicKey(published.publicKey);
-    if (publicKey && keyIdOf(publicKey) === published.keyid && key.endsWith(`/${published.keyid}.json`))
-      keys.set(published.keyid, publicKey);
+    const named = publicKey && keyIdOf(publicKey) === published.keyid && key.endsWith(`/${published.keyid}.json`);
+    // Other characters may spell the same key: what lies there must be what was written.
+    if (named && publicKey.export({ type: 'spki', format: 'pem' }) === published.publicKey) keys.set(published.keyid, publicKey);
     else if (published) report('public key', key, 'a key under its own name', String(published.keyid));
   } catch (error) {
     report('public key', key, 'an Ed25519 public key', error.message);
