@@ -8,6 +8,7 @@ import type { SigningKey } from '../artifacts/attestation.ts';
 import { attest, readAttestation } from '../artifacts/run-log.ts';
 import type { Attestation, RecordRef } from '../artifacts/record.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
+import { RatchetError } from '../core/errors.ts';
 
 const { version, dependencies } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -23,7 +24,7 @@ export async function attestRecord(
   key: SigningKey,
   signal: AbortSignal,
 ): Promise<void> {
-  const before = record.index === 0 ? null : await readAttestation(store, runId, record.index - 1, { signal });
+  const before = record.index === 0 ? null : await earlier(store, runId, record.index - 1, signal);
   const at = new Date();
   await attest(
     store,
@@ -48,4 +49,14 @@ export async function attestRecord(
     key,
     { signal },
   );
+}
+
+/** What was attested before, for the time since; nothing where it has another form: a run of an earlier version goes on all the same. */
+async function earlier(store: ArtifactStore, runId: string, index: number, signal: AbortSignal): Promise<Attestation | null> {
+  try {
+    return await readAttestation(store, runId, index, { signal });
+  } catch (error) {
+    if (error instanceof RatchetError && error.type === 'Corrupt') return null;
+    throw error;
+  }
 }

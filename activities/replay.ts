@@ -15,7 +15,7 @@ import type { Progress, StageContext } from './stage.ts';
 const NUMERIC: ReadonlySet<string> = new Set(['rolloutShard', 'warmStart', 'fitRewardModel', 'updatePolicy']);
 
 /**
- * How strongly a run was re-executed (DESIGN 5): R2, models and episodes came out bit for bit; R1, labels, plans and metrics did; R0, nothing was shown.
+ * How strongly a run was re-executed: R2, models and episodes came out bit for bit; R1, labels, plans and metrics did; R0, nothing was shown.
  * R3 (statistically equal) is for another fingerprint and is not decided here: a difference under another fingerprint is told as such.
  */
 export type ReplayLevel = 'R0' | 'R1' | 'R2';

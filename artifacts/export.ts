@@ -21,7 +21,7 @@ export interface ExportOptions extends CallOptions {
   onProgress?: (progress: { done: number; total: number; bytes: number }) => void;
 }
 
-/** Throws BadInput for a folder that is not empty or an unknown run, Corrupt for a run that does not verify (nothing is written then). */
+/** Throws BadInput for a folder that is not empty or an unknown run, Corrupt for a run that does not verify, Unavailable for one that is being written meanwhile (nothing is exported then). */
 export async function exportRun(store: ArtifactStore, runId: string, folder: string, options: ExportOptions = {}): Promise<VerifyReport> {
   const call: CallOptions = options.signal ? { signal: options.signal } : {};
   const there = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
@@ -30,13 +30,16 @@ export async function exportRun(store: ArtifactStore, runId: string, folder: str
   });
   if (there.length > 0) throw badInput('folder', folder, 'a new or empty folder');
 
+  const manifests = await manifestsOf(store, runId, call);
   const objects: { key: string; sha256: string; bytes: number }[] = [];
   const report = await verifyRun(store, runId, { ...call, onSound: (ref) => objects.push(ref) });
   const [first] = report.problems;
   if (first) throw new RatchetError('Corrupt', `run ${runId} does not verify and is not exported: ${first.what} at ${first.key}`);
-  const manifests = [runKey(runId)];
-  for (const prefix of [recordsFolder(runId), stagesFolder(runId), attestationsFolder(runId), keysFolder(runId)])
-    for await (const { key } of store.list(prefix, call)) manifests.push(key);
+  if ((await manifestsOf(store, runId, call)).join() !== manifests.join())
+    throw new RatchetError(
+      'Unavailable',
+      `run ${runId} is being written; pause it (\`npx ratchet pause ${runId}\`) or wait, and export again`,
+    );
 
   const digests = new Map<string, string>();
   const total = manifests.length + objects.length;
@@ -84,4 +87,12 @@ Check it, with nothing but Node 18 or newer, or with coreutils:
 
 \`sha256sum -c\` finds a changed file; \`verify.mjs\` finds it even where SHA256SUMS was changed too, as long as you hold the head.
 `;
+}
+
+/** Every manifest of the run, in a fixed order. */
+async function manifestsOf(store: ArtifactStore, runId: string, call: CallOptions): Promise<string[]> {
+  const keys = [runKey(runId)];
+  for (const prefix of [recordsFolder(runId), stagesFolder(runId), attestationsFolder(runId), keysFolder(runId)])
+    for await (const { key } of store.list(prefix, call)) keys.push(key);
+  return keys;
 }

@@ -98,6 +98,7 @@ const run = manifest(`${runFolder}/run.json`, 'run manifest');
 if (run && !(isRef(run.recipe) && run.recipe.sha256 === run.recipeSha256))
   report('run manifest', `${runFolder}/run.json`, 'a reference to the recipe and its digest', canonical(run).slice(0, 200));
 if (run) queue.push(...references(run));
+const ed25519 = (key) => key.asymmetricKeyType === 'ed25519';
 
 // The chain: each record in its place, following the one before it.
 const chain = new Map();
@@ -119,6 +120,10 @@ for (const key of files(`${runFolder}/records`)) {
   previous = digest;
   index++;
 }
+const genesis = [...chain.values()][0]?.record?.body;
+const ofGenesis = isRef(genesis?.recipe) ? genesis.recipe.sha256 : genesis?.recipe && digestOf(genesis.recipe);
+if (run && ofGenesis && ofGenesis !== run.recipeSha256)
+  report('recipe of the genesis', `${runFolder}/run.json`, ofGenesis, String(run.recipeSha256));
 if (chain.size === 0) report('record', `${runFolder}/records`, 'at least the genesis', 'there is none');
 if (options.head !== undefined && previous !== options.head) report('head', [...chain.keys()].at(-1), options.head, String(previous));
 
@@ -145,7 +150,11 @@ while (queue.length > 0) {
   const name = `${ref.key} ${ref.sha256} ${ref.bytes}`;
   if (seen.has(name)) continue;
   seen.add(name);
-  if (ref.key !== `objects/${ref.sha256}`) report('name of an object', ref.key, `objects/${ref.sha256}`, ref.key);
+  if (ref.key !== `objects/${ref.sha256}`) {
+    // Never opened: a key of another form could lead out of the folder.
+    report('name of an object', ref.key, `objects/${ref.sha256}`, ref.key);
+    continue;
+  }
   const path = join(folder, ref.key);
   if (!existsSync(path)) {
     report('object', ref.key, `bytes with SHA-256 ${ref.sha256}`, 'it is missing');
@@ -196,7 +205,7 @@ for (const key of files(`${runFolder}/keys`)) {
   const published = manifest(key, 'public key');
   try {
     const publicKey = published && createPublicKey(published.publicKey);
-    const named = publicKey && keyIdOf(publicKey) === published.keyid && key.endsWith(`/${published.keyid}.json`);
+    const named = publicKey && ed25519(publicKey) && keyIdOf(publicKey) === published.keyid && key.endsWith(`/${published.keyid}.json`);
     // Other characters may spell the same key: what lies there must be what was written.
     if (named && publicKey.export({ type: 'spki', format: 'pem' }) === published.publicKey) keys.set(published.keyid, publicKey);
     else if (published) report('public key', key, 'a key under its own name', String(published.keyid));
@@ -208,6 +217,7 @@ let trusted;
 if (options.key !== undefined) {
   try {
     const publicKey = createPublicKey(readFileSync(options.key));
+    if (!ed25519(publicKey)) usage(`--key: ${options.key} is no Ed25519 key`);
     trusted = keyIdOf(publicKey);
     keys.set(trusted, publicKey);
   } catch (error) {
@@ -234,7 +244,14 @@ for (const key of files(`${runFolder}/attestations`)) {
     report('signature of an attestation', key, `a signature of ${trusted}`, `signed by ${valid.map(({ keyid }) => keyid).join(', ')}`);
     continue;
   }
-  const [subject] = JSON.parse(payload.toString()).subject;
+  let subject;
+  try {
+    [subject] = JSON.parse(payload.toString()).subject;
+    if (typeof subject.name !== 'string' || !DIGEST.test(subject.digest.sha256)) throw new Error('its subject is no record');
+  } catch (error) {
+    report('attestation', key, 'a signed statement about a record', error.message);
+    continue;
+  }
   const found = chain.get(subject.name)?.digest ?? 'it is missing';
   if (found !== subject.digest.sha256) report('attested record', subject.name, `SHA-256 ${subject.digest.sha256}, as in ${key}`, found);
   vouched.add(subject.name);

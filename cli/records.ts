@@ -16,7 +16,7 @@ import type { LabelReport } from '../rewards/labels.ts';
 import type { RewardModelReport } from '../rewards/reward-model.ts';
 import type { LoopState } from '../workflows/improvement-loop.ts';
 
-export interface GenesisBody extends Partial<Pick<LoopState, 'policy' | 'demonstrations' | 'reports' | 'iteration'>> {
+export interface GenesisBody extends Partial<Pick<LoopState, 'policy' | 'demonstrations' | 'tasksUsed' | 'reports' | 'iteration'>> {
   recipe: Recipe;
   initial: ModelRef | null;
   panels: Panels;
@@ -104,22 +104,21 @@ export function loopStateOf(records: RunRecords): LoopState | null {
 
 /** The state after a closed iteration; null: after the genesis of a run that forked. Null where there is no such state. */
 export function stateAfter({ genesis, iterations, entries }: RunRecords, iteration: number | null): LoopState | null {
-  const { panels, parent, policy, demonstrations, reports } = genesis;
+  const { panels, recipe, parent, policy, demonstrations, reports } = genesis;
   const first = iterations[0]?.body;
   const made = first && !isIterationBody(first) ? first.demonstrations.set : demonstrations;
   const closed = iterations.find((each) => each.iteration === iteration);
-  if (closed && made)
-    return {
-      iteration: closed.iteration,
-      head: closed.head,
-      panels,
-      demonstrations: made,
-      policy: closed.body.policy,
-      reports: closed.body.reports,
-    };
   const opening = entries[0];
-  if (!parent || !policy || !made || !reports || !opening || (iteration !== null && iteration !== opening.entry.iteration)) return null;
-  return { iteration: opening.entry.iteration, head: opening.ref, panels, demonstrations: made, policy, reports };
+  if (!made || !opening) return null;
+  const collected = entries
+    .filter(({ entry }) => entry.kind === 'intent' && iteration !== null && entry.iteration <= iteration)
+    .map(({ entry }) => (entry.body as { collect?: Recipe['collect'] }).collect?.tasks ?? 0);
+  const tasksUsed = collected.reduce((sum, tasks) => sum + tasks, genesis.tasksUsed ?? recipe.warmStart.demonstrations);
+  const common = { panels, demonstrations: made, tasksUsed };
+  if (closed)
+    return { ...common, iteration: closed.iteration, head: closed.head, policy: closed.body.policy, reports: closed.body.reports };
+  if (!parent || !policy || !reports || (iteration !== null && iteration !== opening.entry.iteration)) return null;
+  return { ...common, iteration: opening.entry.iteration, head: opening.ref, policy, reports };
 }
 
 /**
@@ -128,7 +127,7 @@ export function stateAfter({ genesis, iterations, entries }: RunRecords, iterati
  */
 export function recipeAfter(
   records: RunRecords,
-  iteration: number = records.iterations.at(-1)?.iteration ?? -1,
+  iteration: number = records.iterations.at(-1)?.iteration ?? openingOf(records),
 ): { recipe: Recipe; pending: Amendment[] } {
   let { recipe } = records.genesis;
   let pending: Amendment[] = [];
@@ -139,4 +138,9 @@ export function recipeAfter(
     else if (entry.iteration === iteration + 1) pending = amendments;
   }
   return { recipe, pending };
+}
+
+/** The iteration that a run without a closed one stands after: its parent's for a fork, none for any other. */
+function openingOf({ genesis, entries }: RunRecords): number {
+  return genesis.parent ? (entries[0]?.entry.iteration ?? -1) : -1;
 }

@@ -169,7 +169,8 @@ export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
     ),
     async approve(asked) {
       question = asked;
-      await condition(() => approved !== null);
+      // Whoever stops a run at its gate promotes nothing.
+      await condition(() => approved !== null || control.stopping);
       question = null;
       return approved === true;
     },

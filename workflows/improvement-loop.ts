@@ -55,6 +55,8 @@ export interface LoopState {
   head: RecordRef;
   panels: Panels;
   demonstrations: ArtifactRef;
+  /** Tasks of the train panel that are used: demonstrations take the first, each collection the next ones, whatever was amended in between. */
+  tasksUsed: number;
   policy: ModelRef;
   /** The reports of the current policy, by panel and strategy, for the gains of the next one. */
   reports: Record<string, Evaluated>;
@@ -123,7 +125,15 @@ export async function warmStart(recipe: Recipe, initial: ModelRef | null, loopCa
     previous: intent.sha256,
     body: { policy: trained.policy, demonstrations, warmStart: trained.report, reports },
   });
-  return { iteration: 0, head, panels, demonstrations: demonstrations.set, policy: trained.policy, reports };
+  return {
+    iteration: 0,
+    head,
+    panels,
+    demonstrations: demonstrations.set,
+    tasksUsed: spec.demonstrations,
+    policy: trained.policy,
+    reports,
+  };
 }
 
 /**
@@ -179,7 +189,7 @@ export async function iterate(
   tell('collect');
   const sampling: StrategySpec = { kind: 'sample', temperature: collect.temperature };
   const actor: Actor = { kind: 'policy', policy, strategy: sampling, rewardModel: null };
-  const from = recipe.warmStart.demonstrations + (iteration - 1) * collect.tasks;
+  const from = state.tasksUsed;
   const rollouts = await rollOut(recipe, calls, panels.train, {
     from,
     count: collect.tasks,
@@ -259,7 +269,7 @@ export async function iterate(
       reports,
     },
   });
-  return { ...state, iteration, head, policy: next, reports };
+  return { ...state, iteration, head, tasksUsed: from + collect.tasks, policy: next, reports };
 }
 
 /** Whether the update asks the reward model anything; supervised ones and the control without it do not. */

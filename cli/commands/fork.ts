@@ -1,4 +1,4 @@
-/** `ratchet fork <run> --at-iteration k`: a new run that goes on from a closed iteration of another, with another recipe if wanted. Nothing is recomputed. */
+/** `ratchet fork <run> --at-iteration k`: a new run that goes on from a closed iteration of another, with another recipe if wanted. No closed iteration is computed again. */
 import { Command } from 'commander';
 import { createRun } from '../../artifacts/run-log.ts';
 import { digestJson } from '../../core/digest.ts';

@@ -25,15 +25,22 @@ interface Failed {
 }
 
 export function agentGymRoutes(tasks: ServedTasks, sessions: Sessions) {
+  /** Sessions that `create` opened. Those of sockets share the numbers, and belong to their sockets alone. */
+  const created = new WeakSet<Session>();
+  const create = (): { id: number } => {
+    const session = sessions.open(() => undefined);
+    created.add(session);
+    return { id: session.number };
+  };
   /** Does it for the open session with this id. */
   const withSession = <T>(number: number, work: (session: Session) => T): T | Failed => {
     const session = sessions.get(number);
-    if (session === undefined) return { error: `The id ${number} is not valid.` };
+    if (session === undefined || !created.has(session)) return { error: `The id ${number} is not valid.` };
     session.touch();
     return orError(() => work(session));
   };
   return {
-    create: (): { id: number } | Failed => orError(() => ({ id: sessions.open(() => undefined).number })),
+    create: (): { id: number } | Failed => orError(create),
 
     reset: (request: z.infer<typeof agentGymRequests.reset>) =>
       withSession(request.id, (session) => {

@@ -34,6 +34,20 @@ export interface AppOptions {
   onError?: (error: unknown) => void;
 }
 
+/** The routes that metrics tell apart. */
+const ROUTES: ReadonlySet<string> = new Set([
+  '/health',
+  '/metrics',
+  '/v1/models',
+  '/v1/models/:id',
+  '/v1/completions',
+  '/v1/chat/completions',
+  '/classify',
+  '/v1/classify',
+  '/score',
+  '/v1/score',
+]);
+
 export function createApp({ engine, policy, rewardModel, apiKey, draining, onError = console.error }: AppOptions) {
   const created = Math.floor(Date.now() / 1000);
   const metrics = createMetrics(engine);
@@ -45,7 +59,9 @@ export function createApp({ engine, policy, rewardModel, apiKey, draining, onErr
     c.set('id', randomUUID());
     await next();
     c.header('x-request-id', c.get('id'));
-    const path = c.res.status === 404 ? 'unknown' : c.req.path.replace(/^\/v1\/models\/.*/, '/v1/models/:id');
+    // Only routes that exist: a label for every path that somebody tries would be memory for the asking.
+    const asked = c.req.path.replace(/^\/v1\/models\/.*/, '/v1/models/:id');
+    const path = ROUTES.has(asked) ? asked : 'unknown';
     metrics.requests.inc({ path, status: c.res.status });
     if (c.res.headers.get('content-type') !== 'text/event-stream')
       metrics.seconds.observe({ path }, (performance.now() - c.get('began')) / 1000);

@@ -109,7 +109,6 @@ export class Engine {
       throw new Busy(`${this.load.inFlight} sequences are under way or waiting, and at most ${this.#capacity} may be`);
     const id = this.#nextId++;
     this.load.inFlight += part.sequences;
-    this.#watch();
     const onAbort = () => {
       this.#send({ type: 'cancel', id });
       this.#pending.get(id)?.reject(signal.reason);
@@ -117,6 +116,7 @@ export class Engine {
     try {
       await new Promise<void>((resolve, reject) => {
         this.#pending.set(id, { onEvent: () => {}, onScores: () => {}, ...part, resolve, reject });
+        if (this.#pending.size === 1) this.#watch();
         signal.addEventListener('abort', onAbort, { once: true });
         this.#send({ ...message, id } as ToEngine);
       });
@@ -124,7 +124,7 @@ export class Engine {
       signal.removeEventListener('abort', onAbort);
       this.#pending.delete(id);
       this.load.inFlight -= part.sequences;
-      this.#watch();
+      if (this.#pending.size === 0) clearTimeout(this.#stall);
     }
   }
 
@@ -151,7 +151,7 @@ export class Engine {
     } else if (message.type === 'failed') this.#pending.get(message.id)?.reject(new RatchetError(message.error, message.message));
   }
 
-  /** While anything is under way the child must speak. */
+  /** While anything is under way the child must speak: the time runs from its last word, or from the first request that it was idle before. */
   #watch(): void {
     clearTimeout(this.#stall);
     if (this.#pending.size === 0) return;

@@ -1,6 +1,6 @@
 /**
  * Kill -9 in every stage, of every kind of process, at moments fixed by progress count: the run completes without help and its final record has the very
- * digest of an undisturbed run of the same recipe and seed (DESIGN: resume equals no stop).
+ * digest of an undisturbed run of the same recipe and seed (docs/audit.md A9: resume equals no stop).
  */
 import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';

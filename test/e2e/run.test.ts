@@ -24,7 +24,7 @@ import { numericFingerprint } from '../../learning/compute/fingerprint.ts';
 import { loadRecipe } from '../../recipes/load.ts';
 import { bareEnvironment, cli, MICRO, newHome, processesWithHome } from '../support/loop.ts';
 
-/** The project's own bound on a payload (DESIGN 4.2). */
+/** The project's own bound on a payload. */
 const LARGEST_PAYLOAD_BYTES = 64 * 1024;
 /** Far below Temporal's first warning at 10,240 events. */
 const MOST_EVENTS = 2_000;

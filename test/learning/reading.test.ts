@@ -10,7 +10,7 @@ import { createReader } from '../../learning/reader.ts';
 import type { Append, Decoder } from '../../learning/types.ts';
 import { chain, doubles, logSoftmax, outputs, path, randomTree, states, tinyModel } from './reference.ts';
 
-/** Packed and branched equals separate sequences to this (DESIGN: float32 arithmetic of a few layers). */
+/** Packed and branched equals separate sequences to this (float32 arithmetic of a few layers). */
 const TOLERANCE = 1e-5;
 const close = (found: ArrayLike<number>, expected: ArrayLike<number>, what: string) => {
   assert.equal(found.length, expected.length, what);

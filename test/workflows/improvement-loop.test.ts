@@ -18,6 +18,7 @@ const STATE: LoopState = {
   head: { index: 2, sha256: digestJson('head') },
   panels: { train: panel, validation: panel, seen: panel, unseen: panel },
   demonstrations: ref('demonstrations'),
+  tasksUsed: 4000,
   policy: model('old'),
   reports: {},
 };
