@@ -54,10 +54,11 @@ describe('worker configuration', () => {
       RATCHET_MEMORY_MB: '300',
     });
     const memoryBytes = 300 * 2 ** 20;
+    const provider = { name: 'cpu', device: 0 };
     assert.deepEqual(queues, {
-      loop: { slots: 1, lanes: 1, memoryBytes },
-      cpu: { slots: 7, lanes: 1, memoryBytes },
-      gpu: { slots: 1, lanes: 5, memoryBytes },
+      loop: { slots: 1, lanes: 1, memoryBytes, provider },
+      cpu: { slots: 7, lanes: 1, memoryBytes, provider },
+      gpu: { slots: 1, lanes: 5, memoryBytes, provider },
     });
     assert.equal(fleet, 'ratchet');
   });
