@@ -256,9 +256,12 @@ for (const key of files(`${runFolder}/attestations`)) {
   if (found !== subject.digest.sha256) report('attested record', subject.name, `SHA-256 ${subject.digest.sha256}, as in ${key}`, found);
   vouched.add(subject.name);
 }
-if (trusted)
-  for (const key of chain.keys())
-    if (!vouched.has(key)) report('attestation', key, `a statement about it, signed by ${trusted}`, 'there is none');
+if (trusted) {
+  for (const key of chain.keys()) {
+    const attestation = key.replace('/records/', '/attestations/');
+    if (!vouched.has(key)) report('attestation', attestation, `a statement about ${key}, signed by ${trusted}`, 'there is none');
+  }
+}
 
 for (const { what, key, expected, found } of problems)
   console.log(`${what}\n  at        ${key}\n  expected  ${expected}\n  found     ${found}\n`);
