@@ -206,12 +206,6 @@ export function headOf(chain: readonly ChainLink[]): RecordRef | null {
   return chain.at(-1)?.ref ?? null;
 }
 
-/** Intents whose outcome was not written: the work under way, or abandoned. */
-export function unresolvedIntents(chain: readonly ChainLink[]): ChainLink[] {
-  const resolved = new Set(chain.filter(({ entry }) => entry.kind === 'outcome').map(({ entry }) => entry.previous));
-  return chain.filter(({ entry, ref }) => entry.kind === 'intent' && !resolved.has(ref.sha256));
-}
-
 /** Commits what a stage call gave. Two attempts of one call give the same output, so a second commit is fine; another output throws Conflict. */
 export function commitStage(
   store: ArtifactStore,

@@ -7,9 +7,8 @@ import type { LlamaConfig } from './types.ts';
 
 const field = (name: string) => `config.json: ${name}`;
 
-/** The fields that decide what a model computes with its weights; models that agree in them can take each other's place. */
-const SHAPE_FIELDS = [
-  'architectures',
+/** Fields that are whole numbers of at least 1. */
+const COUNT_FIELDS = [
   'vocab_size',
   'hidden_size',
   'intermediate_size',
@@ -18,9 +17,10 @@ const SHAPE_FIELDS = [
   'num_key_value_heads',
   'head_dim',
   'max_position_embeddings',
-  'rms_norm_eps',
-  'tie_word_embeddings',
 ] as const;
+
+/** The fields that decide what a model computes with its weights; models that agree in them can take each other's place. */
+const SHAPE_FIELDS = ['architectures', ...COUNT_FIELDS, 'rms_norm_eps', 'tie_word_embeddings'] as const;
 
 /** A text that is equal for two configurations if and only if their models compute the same with the same weights. */
 export function shapeKey(config: LlamaConfig): string {
@@ -99,17 +99,7 @@ export function checkConfig(config: LlamaConfig): void {
   if (architecture !== 'LlamaForCausalLM' && architecture !== 'LlamaForSequenceClassification')
     throw badInput(field('architectures'), config.architectures ?? null, 'LlamaForCausalLM or LlamaForSequenceClassification');
   if (config.model_type !== 'llama') throw badInput(field('model_type'), config.model_type, 'llama');
-  const counts = [
-    'vocab_size',
-    'hidden_size',
-    'intermediate_size',
-    'num_hidden_layers',
-    'num_attention_heads',
-    'num_key_value_heads',
-    'head_dim',
-    'max_position_embeddings',
-  ];
-  for (const name of counts) {
+  for (const name of COUNT_FIELDS) {
     const value = config[name];
     if (!Number.isInteger(value) || (value as number) < 1) throw badInput(field(name), value ?? null, 'a whole number of at least 1');
   }
