@@ -121,8 +121,12 @@ export class ComputePool {
     }
   }
 
+  /** The slot forgets its child before the child is gone: a job that comes in between must not be given to it. */
   #letGo(slot: Slot): void {
-    if (slot.job === null && slot.child !== null && slot.child.rssBytes > IDLE_MEMORY_BYTES) void slot.child.kill();
+    const { child } = slot;
+    if (slot.job !== null || child === null || child.rssBytes <= IDLE_MEMORY_BYTES) return;
+    slot.child = null;
+    void child.kill();
   }
 
   status(): SlotStatus[] {

@@ -246,6 +246,19 @@ describe('compute pool', { timeout: 60_000 }, () => {
     assert.equal((await pidOf(pool)).pid !== pid, true);
   });
 
+  test('a job that comes while an idle child is being let go is done by a fresh one', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const pool = poolOf({ memoryBytes: 2 ** 31 });
+    await pool.run('allocate', 480);
+    const { pid } = pool.status()[0] as { pid: number };
+    t.mock.timers.tick(10_000);
+    const next = await pidOf(pool);
+    assert.notEqual(next.pid, pid);
+    assert.equal(next.jobsRun, 1);
+    t.mock.timers.reset();
+    assert.ok(await gone(pid, KILL_BOUND_MS));
+  });
+
   test('a child ends by itself when its owner is killed', async () => {
     const owner = fork(fileURLToPath(new URL('./owner.ts', import.meta.url)), { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
     const [{ child }] = (await once(owner, 'message')) as [{ child: number }];

@@ -71,12 +71,22 @@ export async function user(home: string): Promise<{ child: ChildProcess; pids: {
 export function listeningAddresses(pid: number): string[] {
   const sockets = new Set<string>();
   for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-    const match = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`));
+    const match = /^socket:\[(\d+)\]$/.exec(targetOf(`/proc/${pid}/fd/${fd}`));
     if (match) sockets.add(match[1]!);
   }
   const rows = ['tcp', 'tcp6'].flatMap((table) => readFileSync(`/proc/${pid}/net/${table}`, 'utf8').split('\n').slice(1));
   const fields = rows.map((row) => row.trim().split(/\s+/));
   return fields.filter((row) => row[3] === '0A' && sockets.has(row[9]!)).map((row) => row[1]!);
+}
+
+/** What a descriptor is; '' when the process has closed it since it was listed. A socket that accepts connections stays open. */
+function targetOf(descriptor: string): string {
+  try {
+    return readlinkSync(descriptor);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw error;
+  }
 }
 
 export function filesBelow(directory: string): string[] {
