@@ -12,59 +12,24 @@ import { NO_HABITS, SearchAgent } from './search-agent.ts';
 import type { Habits, SearchOrder } from './search-agent.ts';
 
 /**
- * How likely each habit is in an episode where it can show. The mistakes depend on what is handled, so that a learner can tell where they are
- * made: `usual` where the context invites them, `rare` elsewhere.
+ * How likely a habit of full strength shows: where the context invites it, and elsewhere. A learner can tell the contexts apart. Both lie far
+ * from one half: an imitator's greedy play does what most demonstrations do, and about as often as not would be a toss of its seed.
  */
-interface HabitTable {
-  /** Food is put down unheated, other things less often. */
-  heat: { usual: number; rare: number };
-  /** Kitchenware is put down uncooled, food less often. */
-  cool: { usual: number; rare: number };
-  clean: number;
-  /** The second thing is dropped where the target would have to be opened, less often elsewhere. */
-  two: { usual: number; rare: number };
-  look: number;
-}
+const INVITED = 0.95;
+const ELSEWHERE = 0.3;
 
-const NONE: HabitTable = { heat: { usual: 0, rare: 0 }, cool: { usual: 0, rare: 0 }, clean: 0, two: { usual: 0, rare: 0 }, look: 0 };
-/** `habits` = 0.5. */
-const MILD: HabitTable = {
-  heat: { usual: 0.8, rare: 0.35 },
-  cool: { usual: 0.75, rare: 0.35 },
-  clean: 0.45,
-  two: { usual: 0.7, rare: 0.4 },
-  look: 0.4,
-};
-/** `habits` = 1. */
-const STRONG: HabitTable = {
-  heat: { usual: 0.9, rare: 0.55 },
-  cool: { usual: 0.9, rare: 0.55 },
-  clean: 0.65,
-  two: { usual: 0.85, rare: 0.6 },
-  look: 0.55,
-};
-
-function chanceIn(table: HabitTable, { family, object, target }: Goal): number {
+/** Does the context invite the family's habit? Food is put down unheated, kitchenware uncooled, cutlery unwashed; the second thing does not get behind a door. */
+function invites({ family, object, target }: Goal): boolean {
   const kind = OBJECT_KINDS[object]?.class;
-  switch (family) {
-    case 'pick':
-      return 0;
-    case 'clean':
-    case 'look':
-      return table[family];
-    case 'heat':
-      return kind === 'food' ? table.heat.usual : table.heat.rare;
-    case 'cool':
-      return kind === 'kitchenware' ? table.cool.usual : table.cool.rare;
-    case 'two':
-      return RECEPTACLE_KINDS[target]?.openable ? table.two.usual : table.two.rare;
-  }
+  if (family === 'heat') return kind === 'food';
+  if (family === 'cool') return kind === 'kitchenware';
+  if (family === 'clean') return kind === 'utensil';
+  return family === 'two' && (RECEPTACLE_KINDS[target]?.openable ?? false);
 }
 
-/** The probability that a demonstration of the goal goes wrong by habit: linear between none (0), mild (0.5) and strong (1). */
+/** The probability that a demonstration of the goal goes wrong by habit, in [0, 1]: proportional to `habits`; there is none in plain fetching. */
 export function habitChance(goal: Goal, habits: number): number {
-  const [low, high, share] = habits <= 0.5 ? [NONE, MILD, habits * 2] : [MILD, STRONG, habits * 2 - 1];
-  return (1 - share) * chanceIn(low, goal) + share * chanceIn(high, goal);
+  return goal.family === 'pick' ? 0 : habits * (invites(goal) ? INVITED : ELSEWHERE);
 }
 
 export interface DemonstratorOptions {
