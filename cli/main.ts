@@ -37,6 +37,7 @@ export async function main(args: string[]): Promise<void> {
     if (closed) return;
     closed = true;
     // `ratchet history x | head` closes the pipe early; that is no failure. What keeps servers up ends in order.
+    process.exitCode = 0;
     if (process.listenerCount('SIGTERM') > 0) process.kill(process.pid, 'SIGTERM');
     else process.exit(0);
   });

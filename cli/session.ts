@@ -10,16 +10,10 @@ import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
 import { RatchetError } from '../core/errors.ts';
 import { readHome } from '../infra/home.ts';
-import {
-  endpointEnvironment,
-  ensureServers,
-  ratchetHome,
-  runningServers,
-  serversStatus,
-  type Endpoints,
-  type Servers,
-} from '../infra/servers.ts';
+import { endpointEnvironment, ratchetHome, runningServers, serversStatus, type Endpoints } from '../infra/servers.ts';
+import { borrowServers, type Borrowed } from './borrow.ts';
 import { asRatchetError } from './failures.ts';
+import { note } from './output.ts';
 
 /** A connection is made within milliseconds, or within a second across the world. */
 const CONNECT_BOUND_MS = 5_000;
@@ -45,12 +39,14 @@ export interface Session {
   /** For child processes: the environment with these endpoints. */
   environment: Record<string, string | undefined>;
   store: ArtifactStore;
+  /** Servers that run for this command alone: nothing worked with them before, and no worker does now. */
+  borrowed: Borrowed | null;
   /** Connects at the first call. Throws Unavailable. */
   temporal(): Promise<Client>;
   close(): Promise<void>;
 }
 
-export function sessionOf(endpoints: Endpoints, borrowed: Servers | null = null): Session {
+export function sessionOf(endpoints: Endpoints, borrowed: Borrowed | null = null): Session {
   const environment = { ...process.env, RATCHET_HOME: home(), ...endpointEnvironment(endpoints) };
   const store = ArtifactStore.connect({ ...storeConfigFromEnvironment(environment), cacheBytes: CACHE_BYTES });
   let client: Promise<Client> | null = null;
@@ -59,13 +55,14 @@ export function sessionOf(endpoints: Endpoints, borrowed: Servers | null = null)
     endpoints,
     environment,
     store,
+    borrowed,
     temporal: () => (client ??= connect(endpoints)),
     async close() {
       store.close();
       // A connection that failed has nothing to close.
       const connected = await client?.catch(() => null);
       await connected?.connection.close();
-      await borrowed?.stop();
+      await borrowed?.end();
     },
   };
 }
@@ -98,8 +95,8 @@ export async function openSession(options: { borrow: boolean }): Promise<Session
   const endpoints = await restarted();
   if (endpoints) return sessionOf(endpoints);
   if (options.borrow && (await readHome(home()))?.s3) {
-    const servers = await ensureServers({ home: home(), onProgress: () => undefined });
-    return sessionOf(servers.endpoints, servers);
+    const borrowed = await borrowServers(home());
+    return sessionOf(borrowed.servers.endpoints, borrowed);
   }
   throw new RatchetError(
     'Unavailable',
@@ -111,7 +108,7 @@ export async function openSession(options: { borrow: boolean }): Promise<Session
 export async function withSession<T>(options: { borrow: boolean }, work: (session: Session) => Promise<T>): Promise<T> {
   const session = await openSession(options);
   try {
-    return await work(session);
+    return await (session.borrowed?.during(work(session)) ?? work(session));
   } finally {
     await session.close();
   }
@@ -120,11 +117,13 @@ export async function withSession<T>(options: { borrow: boolean }, work: (sessio
 /** The running servers, waiting for those that somebody restarts at this moment. */
 async function restarted(): Promise<Endpoints | null> {
   const deadline = performance.now() + RESTART_BOUND_MS;
-  for (;;) {
+  for (let told = false; ;) {
     const found = await runningServers(home());
     if (found || performance.now() >= deadline) return found;
     const { temporal, s3 } = await serversStatus(home());
     if (![temporal, s3].some(({ state }) => state === 'restarting' || state === 'starting')) return null;
+    if (!told) note('ratchet: waiting for the servers, which are being started');
+    told = true;
     await new Promise((resolve) => setTimeout(resolve, RESTART_POLL_MS));
   }
 }

@@ -32,6 +32,8 @@ export interface EnsureOptions {
   onProgress: OnProgress;
   /** Names servers that run elsewhere, the cache and the release site. Absent: this process's. */
   env?: Environment;
+  /** Not wanted any more: what was started meanwhile is ended, and Stopped is thrown. Once the servers are there only `stop` ends them. */
+  signal?: AbortSignal;
 }
 
 export interface Servers {
@@ -73,7 +75,7 @@ const SHOWN_LOG_LINES = 5;
  * adopted where they run already or started, and kept alive until `stop`. Throws Unavailable with what was tried, BadInput for an address
  * that could not be one.
  */
-export async function ensureServers({ home: directory, onProgress, env = process.env }: EnsureOptions): Promise<Servers> {
+export async function ensureServers({ home: directory, onProgress, env = process.env, signal }: EnsureOptions): Promise<Servers> {
   const home = resolve(directory);
   const named = { temporal: temporalFromEnvironment(env), s3: s3FromEnvironment(env) };
   const local = NAMES.filter((name) => !named[name]);
@@ -89,7 +91,7 @@ export async function ensureServers({ home: directory, onProgress, env = process
     const programs = programFinder(env, onProgress);
     const running = await changeHome(home, (record) => enter(record, me, bucket));
     // In this order: the small one first. What cannot be had is known before anything is started.
-    for (const name of local) if (!running.has(name)) await programs[name]();
+    for (const name of local) if (!running.has(name)) await unlessAborted(signal, programs[name]());
 
     let writing: Promise<void> = Promise.resolve();
     supervisor.onEvent((event) => {
@@ -115,9 +117,10 @@ export async function ensureServers({ home: directory, onProgress, env = process
         },
       }),
     );
-    await Promise.all(
-      local.map((name, i) => supervised[i]!.ready.catch(async (error) => Promise.reject(await explained(home, name, error as Error)))),
+    const ready = local.map((name, i) =>
+      supervised[i]!.ready.catch(async (error) => Promise.reject(await explained(home, name, error as Error))),
     );
+    await unlessAborted(signal, Promise.all(ready));
     await writing;
     const endpoints = endpointsOf(named, await readHome(home), named.s3 ? null : await homeCredentials(home));
     if (!endpoints) throw new RatchetError('Unavailable', `the servers of ${home} ended while they were being started`);
@@ -184,6 +187,19 @@ export async function serversStatus(home: string, env: Environment = process.env
     s3: await of('s3', s3FromEnvironment(env) !== null),
     disk: free === null ? null : { freeBytes: free, full },
   };
+}
+
+/** Throws Stopped as soon as the signal says so, whatever the work does. */
+async function unlessAborted<T>(signal: AbortSignal | undefined, work: Promise<T>): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(new RatchetError('Stopped', 'the servers are not wanted any more'));
+  if (signal?.aborted) abort();
+  signal?.addEventListener('abort', abort);
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
 }
 
 function diskFull(home: string, free: number): string {
