@@ -12,6 +12,7 @@ import { digestJson } from '../core/digest.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import type { ModelRef } from '../core/nouns.ts';
 import { worldNamed } from '../environments/registry.ts';
+import { vocabularyDifference } from '../environments/tokenizer.ts';
 import { readModelFolder } from '../learning/model-files.ts';
 import type { LlamaConfig, Model } from '../learning/types.ts';
 import { loadRecipe } from '../recipes/load.ts';
@@ -78,20 +79,9 @@ function checkShape(policy: Recipe['policy'], config: LlamaConfig, where: string
 
 /** A model is only ever fed by the codec that it was trained with: same words, same numbers. */
 function checkVocabulary(tokenizerJson: string, environment: string, where: string): void {
-  const { codec } = worldNamed(environment);
-  let words: Record<string, number> | undefined;
-  try {
-    words = (JSON.parse(tokenizerJson) as { model?: { vocab?: Record<string, number> } }).model?.vocab;
-  } catch (error) {
-    throw new RatchetError('BadInput', `${where}: tokenizer.json is not JSON`, { cause: error });
-  }
-  const differing = codec.vocabulary.findIndex((word, id) => words?.[word] !== id);
-  const size = Object.keys(words ?? {}).length;
-  if (differing < 0 && size === codec.vocabulary.length) return;
-  const found = differing < 0 ? `${size} words` : (words?.[codec.vocabulary[differing] as string] ?? null);
-  const wanted =
-    differing < 0 ? `${codec.vocabulary.length} words` : `${JSON.stringify(codec.vocabulary[differing])} to be number ${differing}`;
-  throw badInput(`${where}: tokenizer.json`, found, `codec ${codec.version} has ${wanted}; the model was trained with another codec`);
+  const difference = vocabularyDifference(tokenizerJson, worldNamed(environment).codec, where);
+  if (difference !== null)
+    throw new RatchetError('BadInput', `${where}: tokenizer.json: ${difference}; the model was trained with another codec`);
 }
 
 /** Tries the store (an address, credentials, conditional writes) and Temporal. Throws Unavailable saying what to do. */

@@ -18,8 +18,9 @@ export async function scoreEpisodes(
   episodes: readonly Episode[],
 ): Promise<(number | null)[][] | null> {
   if (!rewardModel) return null;
-  const tokens = new Tokens(worldNamed(environment).codec);
-  const model = await loadModel(store, rewardModel);
+  const { codec } = worldNamed(environment);
+  const tokens = new Tokens(codec);
+  const model = await loadModel(store, rewardModel, codec);
   const longest = model.config.max_position_embeddings;
   const encoded = episodes.map((episode) => encodeEpisode(tokens, episode));
   // What does not fit is not read: positions beyond the longest were never trained.

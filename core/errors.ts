@@ -6,7 +6,7 @@
 /**
  * - `BadInput`: what the user gave is wrong; nothing was started. Exit code 2, never retried.
  * - `Unavailable`: a server or resource cannot be reached or is full. Exit code 3 at launch; in flight it is waited for.
- * - `Corrupt`: a stored object is missing or is not what its digest says. Exit code 1, never retried.
+ * - `Corrupt`: a stored object is missing, is not what its digest says, or is not what this version makes of its name. Exit code 1, never retried.
  * - `Conflict`: somebody else committed other bytes first, or a run id exists with another recipe. Exit code 2, never retried.
  * - `ComputeCrashed`: the compute child died. Retried.
  * - `ComputeStalled`: the compute child made no progress within its stall bound and was killed. Retried.

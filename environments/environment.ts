@@ -64,6 +64,11 @@ export interface World {
   tasks(role: TaskPanel['role'], from: number, count: number, collection?: string): PanelTask[];
   /** The same world that can also open these tasks, given by the contents of their files. */
   withFiles(files: ReadonlyMap<string, Uint8Array>): World;
+  /**
+   * The same world, held to a panel's digests: opening one of these tasks throws RatchetError('Corrupt') where its game is not the one with that digest,
+   * because another version of the world made the panel.
+   */
+  heldTo(tasks: readonly Pick<PanelTask, 'id' | 'sha256'>[]): World;
   /** Opens the task with this id. Throws RatchetError('BadInput') for an id that the world does not have. */
   open(taskId: string): Environment;
   /** The expert: solves nearly every task with what it has seen so far. */

@@ -90,7 +90,7 @@ export const rolloutShard: Stage<{ plan: ArtifactRef; shard: number }, EpisodeSh
     episodes = demonstrate(slots, world, name, (slot) => world.demonstrator(slot.task, [...plan.key, slot.task, slot.repeat], actor));
     episodes.forEach(onEpisode);
   } else {
-    const size = { rows: plan.liveEpisodes, context: plan.context };
+    const size = { codec: world.codec, rows: plan.liveEpisodes, context: plan.context };
     const policy = await warmDecoder(store, actor.policy, size);
     const rewardModel = needsScores(actor.strategy) && actor.rewardModel ? await warmDecoder(store, actor.rewardModel, size) : null;
     progress({ phase: 'rollouts', done: 0, total: slots.length, unit: 'episodes' });

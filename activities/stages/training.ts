@@ -35,7 +35,7 @@ export const warmStart: Stage<WarmStartInput, { policy: ModelRef; report: Superv
   const size = { vocabulary: world.codec.vocabulary.length, layers, width, heads, feedForward, context: longest };
   const factors = tokenFactors(world.codec);
   const initial = input.initial
-    ? await loadModel(context.store, input.initial)
+    ? await loadModel(context.store, input.initial, world.codec)
     : initModel(llamaConfig(size), [...input.key, 'init'], factors);
   const { model, report } = await trainSupervised(
     {
@@ -99,7 +99,7 @@ export const fitRewardModel: Stage<RewardModelInput, { rewardModel: ModelRef; re
         .filter((one): one is { read: number; value: number } => one.value !== undefined);
       return { task: episode.task, ids, reads: labelled.map(({ read }) => read), labels: labelled.map(({ value }) => value) };
     });
-  const policy = await loadModel(store, input.policy);
+  const policy = await loadModel(store, input.policy, world.codec);
   const { model, report } = await fit(
     { policy, episodes, spec: input.spec, key: input.key, lanes: lanes(), microBatches: input.microBatches },
     context,
@@ -131,11 +131,11 @@ export const updatePolicy: Stage<UpdateInput, UpdateOutput> = async (input, cont
   const { store } = context;
   const world = worldNamed(input.environment);
   const tokens = new Tokens(world.codec);
-  const policy = await loadModel(store, input.policy);
+  const policy = await loadModel(store, input.policy, world.codec);
   const common = { tokens, key: input.key, lanes: lanes(), microBatches: input.microBatches };
   const { spec } = input;
   if (spec.kind === 'online-dpo') {
-    const [rewardModel, episodes] = [await loadModel(store, input.rewardModel), await loadEpisodes(context, input.episodes)];
+    const [rewardModel, episodes] = [await loadModel(store, input.rewardModel, world.codec), await loadEpisodes(context, input.episodes)];
     const keep = (model: Model) => saveModel(store, model, world);
     const { candidates, pairs, report } = await onlineDpo({ policy, rewardModel, episodes, spec, keep, ...common }, context);
     return { candidates, pairs: await store.putJson(pairs satisfies PairSample[]), report };

@@ -1,6 +1,6 @@
 /** The household world: ALFWorld's six task families in generated homes, and in game files of ALFWorld's format. */
-import { sha256 } from '../../core/digest.ts';
-import { badInput } from '../../core/errors.ts';
+import { sha256, type Sha256 } from '../../core/digest.ts';
+import { badInput, RatchetError } from '../../core/errors.ts';
 import { nearest } from '../../core/nearest.ts';
 import { Random } from '../../core/random.ts';
 import type { World } from '../environment.ts';
@@ -38,15 +38,28 @@ function sizeOf(collection: string): HomeSize {
   throw badInput('games', collection, `did you mean ${nearest(collection, Object.keys(COLLECTIONS))}? A folder of game files is fine too`);
 }
 
-/** `files`: contents of game files by task id. All other ids are those of generated games. */
-function worldWith(files: ReadonlyMap<string, Uint8Array>): World {
+/** What a task's game file must be, where somebody said so. The message says what to do: the tasks of a run are those of the version that began it. */
+function checkDigest(id: string, file: Uint8Array, expected: Sha256): void {
+  const found = sha256(file);
+  if (found !== expected)
+    throw new RatchetError(
+      'Corrupt',
+      `task ${id}: its panel was made with the game ${expected}, this version of Ratchet makes ${found} of the id; finish the run with the version that began it`,
+    );
+}
+
+/** `files`: contents of game files by task id; all other ids are those of generated games. `digests`: of the game files, by task id. */
+function worldWith(files: ReadonlyMap<string, Uint8Array>, digests: ReadonlyMap<string, Sha256>): World {
   const games = new Map<string, Game>();
   const check = (id: string): void => {
     if (!files.has(id)) nameOf(id);
   };
   const load = (id: string): Game => {
-    const file = files.get(id);
-    return loadGame(file === undefined ? gameFileOf(homeOf(id)) : readGameFile(new TextDecoder().decode(file), id), { id });
+    const bytes = files.get(id);
+    const file = bytes === undefined ? gameFileOf(homeOf(id)) : readGameFile(new TextDecoder().decode(bytes), id);
+    const expected = digests.get(id);
+    if (expected !== undefined) checkDigest(id, bytes ?? bytesOf(file), expected);
+    return loadGame(file, { id });
   };
   const gameOf = (id: string): Game => {
     const game = games.get(id) ?? load(id);
@@ -70,7 +83,9 @@ function worldWith(files: ReadonlyMap<string, Uint8Array>): World {
       });
     },
 
-    withFiles: (more) => worldWith(new Map([...files, ...more])),
+    withFiles: (more) => worldWith(new Map([...files, ...more]), digests),
+
+    heldTo: (tasks) => worldWith(files, new Map([...digests, ...tasks.map(({ id, sha256 }) => [id, sha256] as const)])),
 
     open(id) {
       return new HouseholdEnvironment(gameOf(id), { turnCap: turnCapOf(id) });
@@ -88,4 +103,4 @@ function worldWith(files: ReadonlyMap<string, Uint8Array>): World {
   };
 }
 
-export const household: World = worldWith(new Map());
+export const household: World = worldWith(new Map(), new Map());

@@ -1,7 +1,9 @@
 /** Which games there are: roles share none, `unseen` has layouts and pairs of its own, and a task id decides everything. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { NON_RETRYABLE_ERRORS, RatchetError } from '../../core/errors.ts';
 import { worldNamed } from '../../environments/registry.ts';
+import { gameFileOf } from '../../environments/household/game-writer.ts';
 import { homeOf, layoutOf, pairOf } from '../../environments/household/generator.ts';
 import type { Home } from '../../environments/household/generator.ts';
 import { kindOf, RECEPTACLE_KINDS } from '../../environments/household/kinds.ts';
@@ -103,6 +105,30 @@ describe('homes', () => {
       ['a9e1c6bd4ec22f90', '89962db5e99b6ace', 'b9ae33b80effe3be', '94194cbe1a1b0dfd'],
     );
     assert.deepEqual(homeOf('unseen/clean/000017'), homeOf('unseen/clean/000017'));
+  });
+
+  test('held to the digests of a panel, a world opens what they name and refuses to play another game under a task of it', () => {
+    const [kept, changed, free] = world.tasks('train', 0, 3);
+    assert.ok(kept && changed && free);
+    const file = { id: 'a file', sha256: changed.sha256 };
+    const other = Buffer.from(JSON.stringify(gameFileOf(homeOf(free.id))));
+    const held = world.withFiles(new Map([[file.id, other]])).heldTo([kept, { id: changed.id, sha256: kept.sha256 }, file]);
+    assert.equal(held.open(kept.id).observation, world.open(kept.id).observation);
+    assert.equal(held.open(free.id).observation, world.open(free.id).observation, 'nobody said what it is');
+    for (const [id, expected, found] of [
+      [changed.id, kept.sha256, changed.sha256],
+      [file.id, changed.sha256, free.sha256],
+    ] as const)
+      assert.throws(
+        () => held.open(id),
+        (error) => {
+          assert.ok(error instanceof RatchetError && error.type === 'Corrupt' && NON_RETRYABLE_ERRORS.includes(error.type));
+          for (const part of [id, expected, found, 'finish the run with the version that began it'])
+            assert.ok(error.message.includes(part));
+          return true;
+        },
+      );
+    assert.throws(() => held.withFiles(new Map()).open(changed.id), { type: 'Corrupt' }, 'still held with more files');
   });
 
   test('ids that no task has are refused', () => {
