@@ -12,8 +12,8 @@ import { badInput, RatchetError } from '../../core/errors.ts';
 import type { PanelTask, TaskPanel } from '../../core/nouns.ts';
 import type { Family } from './families.ts';
 
-/** The splits of ALFWorld's data, by the names of their folders. */
-export const SPLITS = ['train', 'valid_train', 'valid_seen', 'valid_unseen'] as const;
+/** The splits by the names of their folders: ALFWorld's, and the `validation` of generated games, which ALFWorld does not have. */
+export const SPLITS = ['train', 'valid_train', 'validation', 'valid_seen', 'valid_unseen'] as const;
 /** The split of games that lie in no folder named like one. */
 export const NO_SPLIT = 'all';
 
@@ -145,19 +145,20 @@ export function readGame(game: Pick<IndexedGame, 'id' | 'file' | 'sha256'>): str
 const VALIDATION_TENTHS = 1;
 
 /**
- * The games that a role may play, in the index's order. `seen` and `unseen` are ALFWorld's valid_seen and valid_unseen; `validation` is a tenth of the
- * tasks of the train split (by the hash of the task's name), which `train` does not have. Roles never share a game.
+ * The games that a role may play, in the index's order. `seen` and `unseen` are ALFWorld's valid_seen and valid_unseen. `validation` is the split of this
+ * name; where the folder has none, a tenth of the tasks of the train split (by the hash of the task's name), which `train` does not have then. Roles never
+ * share a game.
  * Throws RatchetError('BadInput') when the folder has no games for the role.
  */
 export function gamesOfRole(index: GameIndex, role: TaskPanel['role']): IndexedGame[] {
-  const split = role === 'seen' ? 'valid_seen' : role === 'unseen' ? 'valid_unseen' : index.splits.includes('train') ? 'train' : NO_SPLIT;
+  const named = splitOfRole(index, role);
+  const split = named === 'train' && !index.splits.includes('train') ? NO_SPLIT : named;
+  const isDivided = (split === 'train' || split === NO_SPLIT) && !index.splits.includes('validation');
   const isValidation = ({ id }: IndexedGame): boolean => {
     const task = id.split('/').at(-2) ?? id;
     return Number.parseInt(sha256(`validation ${task}`).slice(0, 8), 16) % 10 < VALIDATION_TENTHS;
   };
-  const games = index.games.filter(
-    (game) => game.split === split && (split.startsWith('valid') || isValidation(game) === (role === 'validation')),
-  );
+  const games = index.games.filter((game) => game.split === split && (!isDivided || isValidation(game) === (role === 'validation')));
   if (games.length === 0)
     throw badInput(
       'games',
@@ -165,6 +166,11 @@ export function gamesOfRole(index: GameIndex, role: TaskPanel['role']): IndexedG
       `it has no ${role} games: none of split ${split} (it has ${index.splits.join(', ') || 'no game at all'})`,
     );
   return games;
+}
+
+function splitOfRole({ splits }: GameIndex, role: TaskPanel['role']): (typeof SPLITS)[number] {
+  if (role === 'seen' || role === 'unseen') return `valid_${role}`;
+  return role === 'validation' && splits.includes('validation') ? 'validation' : 'train';
 }
 
 /** How a folder without splits is divided, by the hash of the task's name: parts in twelve. All trials of a task go together. */
@@ -178,8 +184,7 @@ export function rolesOf(index: GameIndex): Record<TaskPanel['role'], IndexedGame
   const divided = index.splits.every((split) => split === NO_SPLIT);
   const of = (role: TaskPanel['role']): IndexedGame[] => {
     if (divided) return index.games.filter(({ id }) => TWELFTHS[hashOf(`part ${taskOf(id)}`) % TWELFTHS.length] === role);
-    const split = role === 'seen' ? 'valid_seen' : role === 'unseen' ? 'valid_unseen' : 'train';
-    return index.splits.includes(split) ? gamesOfRole(index, role) : [];
+    return index.splits.includes(splitOfRole(index, role)) ? gamesOfRole(index, role) : [];
   };
   return { train: of('train'), validation: of('validation'), seen: of('seen'), unseen: of('unseen') };
 }

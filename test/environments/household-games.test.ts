@@ -9,7 +9,7 @@ import { HouseholdEnvironment } from '../../environments/household/engine/enviro
 import { loadGame } from '../../environments/household/engine/game.ts';
 import { readGameFile, type GameFile } from '../../environments/household/game-file.ts';
 import { makeGames } from '../../environments/household/game-folder.ts';
-import { indexGames } from '../../environments/household/game-index.ts';
+import { gamesOfRole, indexGames, rolesOf } from '../../environments/household/game-index.ts';
 import { gameFileOf } from '../../environments/household/game-writer.ts';
 import { homeOf } from '../../environments/household/generator.ts';
 import { planOf } from '../../environments/household/planner.ts';
@@ -39,6 +39,24 @@ describe('games written to a folder', () => {
       assert.deepEqual([index.games.length, index.problems, index.splits], [6, [], ['valid_unseen']]);
     } finally {
       for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
+  test('a folder of all four roles is indexed by them: each role has the games made for it, and training loses none to validation', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'ratchet-games-'));
+    try {
+      const made = (['train', 'validation', 'seen', 'unseen'] as const).map((role) => [
+        role,
+        makeGames(folder, { role, count: 12, seed: 1, size: 'small', dials: {} }),
+      ]);
+      const index = indexGames(folder, { cacheFolder: null });
+      assert.deepEqual(index.splits, ['train', 'validation', 'valid_seen', 'valid_unseen']);
+      const digestsOf = (games: readonly { sha256: string }[]) => games.map(({ sha256: digest }) => digest).sort();
+      const expected = Object.fromEntries(made.map(([role, games]) => [role, digestsOf(games as { sha256: string }[])]));
+      assert.deepEqual(Object.fromEntries(Object.entries(rolesOf(index)).map(([role, games]) => [role, digestsOf(games)])), expected);
+      assert.deepEqual(digestsOf(gamesOfRole(index, 'validation')), expected['validation']);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
     }
   });
 
