@@ -27,6 +27,13 @@ function scalar(into: Lowered, name: string, value: number): string {
   return name;
 }
 
+/** A list of one integer. */
+function integer(into: Lowered, value: number): string {
+  const name = `integer ${value}`;
+  if (!into.constants.some((other) => other.name === name)) into.constants.push({ name, dims: [1], data: BigInt64Array.of(BigInt(value)) });
+  return name;
+}
+
 /** alpha * op(a) op(b): Gemm for matrices, else transpositions and MatMul. */
 const fusedMatMul: Rule = ({ inputs, outputs, attributes }, rankOf, into) => {
   const [out] = outputs as [string];
@@ -76,6 +83,59 @@ const quickGelu: Rule = ({ inputs, outputs, attributes }, _, into) => {
   push(into, 'Mul', [x, push(into, 'Sigmoid', [scaled], `${out} gate`)], out);
 };
 
+/** A list in at most `most` groups, as small as that allows but not below `most` members. */
+function groupsOf<T>(list: readonly T[], most: number): T[][] {
+  const size = Math.max(most, Math.ceil(list.length / most));
+  return Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size));
+}
+
+/** Cuts an axis into many parts: into groups of parts first. (The lengths, its second operand, stay with the host.) */
+function splitInGroups(node: OnnxNode, most: number, into: Lowered): void {
+  const { name, inputs, outputs } = node;
+  if (outputs.length <= most) {
+    into.nodes.push(node);
+    return;
+  }
+  const [x, lengths] = inputs as [string, string];
+  let at = 0;
+  const groups = groupsOf(outputs, most).map((members, i) => {
+    const group = `${name} group ${i}`;
+    const places = [at, (at += members.length), 0].map((place) => integer(into, place));
+    const parts = push(into, 'Slice', [lengths, ...places], `${group} lengths`);
+    return { group, members, parts, length: push(into, 'ReduceSum', [parts, integer(into, 0)], `${group} length`, { keepdims: 1 }) };
+  });
+  const sums = push(
+    into,
+    'Concat',
+    groups.map(({ length }) => length),
+    `${name} lengths of groups`,
+    { axis: 0 },
+  );
+  into.nodes.push({ ...node, name: `${name} groups`, inputs: [x, sums], outputs: groups.map(({ group }) => group) });
+  for (const { group, members, parts } of groups)
+    splitInGroups({ ...node, name: `${group} parts`, inputs: [group, parts], outputs: members }, most, into);
+}
+
+/** Joins many tensors: in groups first. */
+function concatInGroups(node: OnnxNode, most: number, into: Lowered): void {
+  if (node.inputs.length <= most) {
+    into.nodes.push(node);
+    return;
+  }
+  const inputs = groupsOf(node.inputs, most).map((members, i) => {
+    const group = `${node.name} group ${i}`;
+    concatInGroups({ ...node, name: group, inputs: members, outputs: [group] }, most, into);
+    return group;
+  });
+  into.nodes.push({ ...node, inputs });
+}
+
+/**
+ * Tensors on the device that one kernel may be given, results included. WebGPU promises 8 storage buffers to a shader; devices may have more (16 on an H100),
+ * and of our operators only Split and Concat take so many.
+ */
+export const MOST_TENSORS: Partial<Record<ProviderName, number>> = { webgpu: 8 };
+
 const RULES = {
   FusedMatMul: fusedMatMul,
   LogSoftmax: logSoftmax,
@@ -96,8 +156,11 @@ export const LOWERED: Record<ProviderName, readonly (keyof typeof RULES)[]> = {
 export function lower(nodes: readonly OnnxNode[], rankOf: (name: string) => number, provider: ProviderName): Lowered {
   const into: Lowered = { nodes: [], constants: [] };
   const names: readonly string[] = LOWERED[provider];
+  const most = (MOST_TENSORS[provider] ?? Infinity) - 1; // beside the one that is cut or made
   for (const node of nodes) {
     if (names.includes(node.op)) RULES[node.op as keyof typeof RULES](node, rankOf, into);
+    else if (node.op === 'Split') splitInGroups(node, most, into);
+    else if (node.op === 'Concat') concatInGroups(node, most, into);
     else into.nodes.push(node);
   }
   if (into.nodes.some(({ inputs }) => inputs.includes(LAST_AXIS.name))) into.constants.push(LAST_AXIS);

@@ -7,20 +7,23 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import { Random } from '../../core/random.ts';
 import { numericFingerprint } from '../../learning/compute/fingerprint.ts';
 import { diagnoseAccelerators } from '../../learning/diagnose.ts';
 import { graphicsDevices, parseNvidia } from '../../learning/devices.ts';
 import { GradientLanes } from '../../learning/gradient-lanes.ts';
+import { createDecoder } from '../../learning/decoder.ts';
 import { gradients } from '../../learning/graph/gradient.ts';
 import { Graph } from '../../learning/graph/graph.ts';
 import type { Value } from '../../learning/graph/graph.ts';
 import { gather } from '../../learning/graph/indexing.ts';
-import { LOWERED } from '../../learning/graph/lowering.ts';
+import { LOWERED, MOST_TENSORS } from '../../learning/graph/lowering.ts';
 import { encodeOnnx } from '../../learning/graph/onnx.ts';
 import * as op from '../../learning/graph/operators.ts';
 import { Lane } from '../../learning/lanes/lane.ts';
 import type { Feed } from '../../learning/lanes/lane.ts';
+import { decodeGraph } from '../../learning/llama.ts';
 import { currentProvider, parseProvider, PROVIDER_NAMES, showProvider } from '../../learning/providers.ts';
 import { randomBatch, tinyModel } from './reference.ts';
 
@@ -37,6 +40,28 @@ function under<T>(name: string, make: () => T): T {
     if (before === undefined) delete process.env[VARIABLE];
     else process.env[VARIABLE] = before;
   }
+}
+
+/** Operator and numbers of operands and results of every node of an ONNX model (fields of onnx.proto: graph 7, node 1; input 1, output 2, op_type 4). */
+function nodesOf(model: Uint8Array): { op: string; inputs: number; outputs: number }[] {
+  const fields = (bytes: Uint8Array) => {
+    const reader = new BinaryReader(bytes);
+    const found: { field: number; bytes: Uint8Array }[] = [];
+    while (reader.pos < reader.len) {
+      const [field, type] = reader.tag();
+      if (type === WireType.LengthDelimited) found.push({ field, bytes: reader.bytes() });
+      else reader.skip(type);
+    }
+    return found;
+  };
+  const inside = (bytes: Uint8Array, field: number) => fields(bytes).filter((one) => one.field === field);
+  return inside(model, 7)
+    .flatMap((graph) => inside(graph.bytes, 1))
+    .map(({ bytes }) => ({
+      op: Buffer.from(inside(bytes, 4)[0]!.bytes).toString(),
+      inputs: inside(bytes, 1).length,
+      outputs: inside(bytes, 2).length,
+    }));
 }
 
 describe('configuration', () => {
@@ -194,6 +219,62 @@ describe('graphs for other providers', () => {
       }
     });
   }
+
+  test('a kernel is given no more tensors than its provider takes, and long cuts and joins in groups give the same numbers', async () => {
+    const most = MOST_TENSORS.webgpu!;
+    // Up to more groups than a kernel takes, so that groups have groups.
+    for (const parts of [most - 1, most, 16, 60]) {
+      const build = () => {
+        const names = Array.from({ length: parts }, (_, i) => `T${i}`);
+        const graph = new Graph({ ...Object.fromEntries(names.map((name) => [name, 'symbolic' as const])), A: 'symbolic', C: 3 });
+        const x = graph.input('x', 'float32', ['C', 'A']);
+        const ends = names.map((name) => graph.input(`e${name}`, 'float32', [name])); // they tell the lengths
+        const cut = op.split(x, 1, names);
+        const back = op.concat(cut.toReversed(), 1, 'A');
+        const plan = graph.plan({ back, first: cut[0]!, last: cut.at(-1)!, ends: op.total(op.concat(ends, 0, 'A')) });
+        return { plan, bytes: encodeOnnx(plan) };
+      };
+      const [own, other] = [under('cpu', build), under('webgpu', build)];
+      for (const node of other.plan.nodes)
+        assert.ok(
+          Math.max(node.inputs.length, node.outputs.length) < most,
+          `${node.name}: ${node.inputs.length} and ${node.outputs.length}`,
+        );
+      assert.equal(new Set(other.plan.nodes.map(({ name }) => name)).size, other.plan.nodes.length, 'names are unique');
+      const lengths = Array.from({ length: parts }, (_, i) => 1 + (i % 3));
+      const total = lengths.reduce((a, b) => a + b);
+      const feeds = (): Record<string, Feed> => ({
+        x: { data: Float32Array.from({ length: 3 * total }, (_, i) => i), dims: [3, total] },
+        ...Object.fromEntries(lengths.map((length, i) => [`eT${i}`, { data: new Float32Array(length).fill(i), dims: [length] }])),
+      });
+      await lane.load(`own ${parts}`, own.bytes);
+      await lane.load(`cut ${parts}`, other.bytes);
+      assert.deepEqual(await lane.run(`cut ${parts}`, feeds()), await lane.run(`own ${parts}`, feeds()));
+    }
+  });
+
+  test('a decoder for WebGPU, 16 rows in a run, gives what the one for the CPU gives; no node of its graph has too many tensors', async () => {
+    const model = tinyModel(4);
+    const random = new Random(['providers', 'decoder']);
+    const prompts = Array.from({ length: 16 }, () => Array.from({ length: 1 + random.below(9) }, () => random.below(11)));
+    const outputs = async (name: string) => {
+      // The graph is written when it is first needed; what computes it is the CPU in either case.
+      const decoder = await createDecoder(model, { rows: 16, context: 32 });
+      try {
+        const step = (ids: (row: number) => number[]) =>
+          under(name, () =>
+            decoder.step(prompts.map((_, row) => ({ row, ids: ids(row), reads: [ids(row).length - 1], keep: ids(row).length }))),
+          );
+        return [...(await step((row) => prompts[row]!)), ...(await step((row) => [row % 11, 3]))];
+      } finally {
+        await decoder.close();
+      }
+    };
+    for (const node of nodesOf(under('webgpu', () => decodeGraph(model.config, 16))))
+      assert.ok(Math.max(node.inputs, node.outputs) < MOST_TENSORS.webgpu!, `${node.op}: ${node.inputs} and ${node.outputs}`);
+    const [own, other] = [await outputs('cpu'), await outputs('webgpu')];
+    own.forEach((values, i) => values.forEach((value, j) => assert.ok(Math.abs(value - other[i]![j]!) < 1e-5, `output ${i}`)));
+  });
 
   test('a whole training graph for WebGPU gives the gradients of the one for the CPU', async () => {
     const model = tinyModel(3);
