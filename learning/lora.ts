@@ -45,7 +45,7 @@ export interface LoraOptions {
   rank: number;
   alpha: number;
   /** All block matrices if omitted. */
-  targets?: BlockPart[];
+  targets?: BlockPart[] | undefined;
   rankStabilised?: boolean;
   /** Train the head too: needed for a new score head, which would otherwise stay as it is. */
   trainHead?: boolean;

@@ -32,6 +32,12 @@ const supervised = {
   observationWeight: share.default(0.1),
 };
 
+/** The matrices of a block, as PEFT's `target_modules` names them; all if not given. */
+const loraTargets = z
+  .array(z.enum(['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']))
+  .min(1)
+  .refine((names) => new Set(names).size === names.length, 'must name each matrix at most once');
+
 /** Each candidate costs a validation and some 3 KB of the iteration's record, which must stay below 64 KiB. */
 const MOST_CANDIDATES = 12;
 
@@ -101,6 +107,8 @@ export const recipeSchema = z
         keepEvery: count(1_000_000),
         outcomeWeight: z.number().min(0).max(100).default(0),
         control: z.enum(['none', 'permuted', 'no-prm']).default('none'),
+        /** Train a LoRA adapter on the policy, which is merged into each candidate, in place of all weights; absent in a resolved recipe that does not ask for it. */
+        lora: z.strictObject({ rank: count(1024), alpha: z.number().gt(0).max(10_000), targets: loraTargets.optional() }).optional(),
       }),
       /** Supervised training on the successful rollouts (`rejection-sft`) or on the warm start's demonstrations again (`more-demonstrations`, a control); one candidate, at the end. */
       z.strictObject({ kind: z.enum(['rejection-sft', 'more-demonstrations']), ...supervised, keepEvery: count(1_000_000) }),
@@ -143,6 +151,8 @@ export const recipeSchema = z
         `must be at least ${Math.ceil(recipe.update.steps / MOST_CANDIDATES)}: at most ${MOST_CANDIDATES} candidates are validated`,
       );
     }
+    if (recipe.update.kind === 'online-dpo' && recipe.update.lora && recipe.update.lora.rank > policy.width)
+      fault(['update', 'lora', 'rank'], `must be at most policy.width (${policy.width}): no matrix has a higher rank`);
     for (const [field, { strategies }] of [
       ['gate', recipe.gate],
       ['report', recipe.report],

@@ -6,6 +6,7 @@
 import type { Episode, ModelRef } from '../../core/nouns.ts';
 import { Random, type RandomKey } from '../../core/random.ts';
 import { mean } from '../../core/statistics.ts';
+import { initAdapter, type LoraOptions } from '../../learning/lora.ts';
 import { createReader } from '../../learning/reader.ts';
 import { rateFactor, type Schedule } from '../../learning/schedule.ts';
 import { createTrainer } from '../../learning/trainer.ts';
@@ -38,6 +39,8 @@ export interface OnlineDpoSpec {
   outcomeWeight: number;
   /** `permuted` deals each state's scores out at random among its commands: a control that must not improve the policy. `no-prm` leaves only the outcome term. */
   control: 'none' | 'permuted' | 'no-prm';
+  /** Only an adapter of this shape is trained (arXiv 2106.09685); candidates are the policy with it merged. Absent: all weights are. */
+  lora?: Pick<LoraOptions, 'rank' | 'alpha' | 'targets'> | undefined;
 }
 
 export interface OnlineDpoReport {
@@ -111,6 +114,7 @@ export async function onlineDpo(
     objective: 'preference',
     optimizer: { kind: 'adamw', beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: spec.weightDecay, clipNorm: 1 },
     lanes,
+    ...(spec.lora && { adapter: initAdapter(policy, spec.lora, [...key, 'adapter']) }),
   });
   const reader = await createReader(policy, { lanes });
   const schedule: Schedule = { shape: 'cosine', steps: spec.steps, warmUp: WARM_UP_STEPS, floor: DECAY_FLOOR };

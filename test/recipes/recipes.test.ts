@@ -29,6 +29,22 @@ test('a resolved recipe resolves to itself: what is hashed has every default fil
   assert.equal(digestJson(resolveRecipe(JSON.parse(JSON.stringify(recipe)))), digestJson(recipe));
 });
 
+test('LoRA: a recipe that does not ask for it resolves to the same bytes as before there was any; one that does holds what was asked', () => {
+  const update = load([]).update;
+  assert.ok(!('lora' in update));
+  const asked = load(['update.lora={rank: 4, alpha: 8, targets: [q_proj, v_proj]}']).update;
+  assert.deepEqual(asked, { ...update, lora: { rank: 4, alpha: 8, targets: ['q_proj', 'v_proj'] } });
+  assert.deepEqual(load(['update.lora.rank=4', 'update.lora.alpha=8']).update, { ...update, lora: { rank: 4, alpha: 8 } });
+  assert.match(
+    refusal(() => load(['update.lora={rank: 97, alpha: 8}'])),
+    /update\.lora\.rank: 97 is not valid; must be at most policy\.width \(96\)/,
+  );
+  assert.match(
+    refusal(() => load(['update.lora={rank: 4, alpha: 8, targets: [lm_head]}'])),
+    /update\.lora\.targets\.0: "lm_head" is not valid; .*q_proj/,
+  );
+});
+
 test('each kind of bad input names the field, the value and what would be valid', () => {
   assert.match(
     refusal(() => loadRecipe('agentprm-houshold', { scale: 'tiny' })),
