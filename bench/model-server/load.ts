@@ -1,9 +1,11 @@
 /**
  * Many clients at once against `ratchet serve`: what is lost, how long answers take, and what sharing the batch is worth over one client alone.
- * `node bench/model-server/load.ts [--size s|m] [--clients 64] [--seconds 60] [--tokens 32] [--rows 64]`. Prints JSON.
+ * `node bench/model-server/load.ts [--size s|m] [--clients 64] [--seconds 60] [--tokens 32] [--rows 64] [--alone 10] [--out FILE]`. Prints JSON, and ends
+ * with 1 if anything was lost, cut short, or left in flight.
  */
 import { parseArgs } from 'node:util';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
 import OpenAI from 'openai';
 import { Random } from '../../core/random.ts';
 import { withServer, type Size } from './server.ts';
@@ -15,7 +17,10 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '60' },
     tokens: { type: 'string', default: '32' },
     rows: { type: 'string', default: '64' },
+    /** Seconds of one client by itself, for comparison. */
     alone: { type: 'string', default: '10' },
+    /** Where the JSON is written, too; what is known so far, if the run breaks off. */
+    out: { type: 'string' },
   },
 });
 const [clients, seconds, tokens] = [values.clients, values.seconds, values.tokens].map(Number) as [number, number, number];
@@ -104,33 +109,45 @@ function cpuSeconds(pid: number): number {
   return children.reduce((sum, child) => sum + cpuSeconds(child), own);
 }
 
-/** How long `/health` takes meanwhile: whether the HTTP process stays responsive. */
+/** How long `/health` takes meanwhile, or NaN: whether the HTTP process stays responsive. */
 async function health(url: string, running: () => boolean): Promise<number[]> {
   const took: number[] = [];
   while (running()) {
     const begin = performance.now();
-    await (await fetch(`${url}/health`)).text();
-    took.push(performance.now() - begin);
+    const answered = await fetch(`${url}/health`).then(
+      (answer) => answer.text().then(() => answer.ok),
+      () => false,
+    );
+    took.push(answered ? performance.now() - begin : NaN);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   return took;
 }
 
+const machine = { cpu: cpus()[0]!.model, cores: cpus().length, node: process.version, loadBefore: loadavg()[0]! };
+function keep(found: Record<string, unknown>): string {
+  const about = { size: values.size, rows: Number(values.rows), tokens, machine };
+  const text = JSON.stringify({ ...about, ...found }, null, 2);
+  if (values.out !== undefined) writeFileSync(values.out, `${text}\n`);
+  return text;
+}
+
 await withServer(values.size as Size, ['--rows', values.rows], async (url, pid) => {
   await load(url, pid, 2, 1);
   const alone = await load(url, pid, 1, Number(values.alone));
+  keep({ alone });
   let running = true;
   const pinged = health(url, () => running);
   const together = await load(url, pid, clients, seconds);
   running = false;
-  const healthMs = quantiles(await pinged);
+  const pings = await pinged;
+  const [healthMs, healthFailed] = [quantiles(pings.filter((ms) => !Number.isNaN(ms))), pings.filter(Number.isNaN).length];
+  keep({ alone, together, healthMs, healthFailed });
   const metrics = await (await fetch(`${url}/metrics`)).text();
   const restarts = Number(/^ratchet_engine_restarts (\d+)/m.exec(metrics)?.[1]);
   const inFlight = Number(/^ratchet_sequences_in_flight (\d+)/m.exec(metrics)?.[1]);
   const ratio = (field: 'tokensPerSecond' | 'tokensPerCpuSecond') => Math.round((together[field] / alone[field]) * 100) / 100;
   const gain = { tokensPerSecond: ratio('tokensPerSecond'), tokensPerCpuSecond: ratio('tokensPerCpuSecond') };
-  console.log(
-    JSON.stringify({ size: values.size, rows: Number(values.rows), tokens, alone, together, gain, healthMs, restarts, inFlight }, null, 2),
-  );
-  if (together.lost > 0 || together.short > 0 || inFlight > 0) process.exitCode = 1;
+  console.log(keep({ alone, together, gain, healthMs, healthFailed, restarts, inFlight }));
+  if (together.lost > 0 || together.short > 0 || inFlight > 0 || healthFailed > 0) process.exitCode = 1;
 });

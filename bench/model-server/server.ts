@@ -52,12 +52,17 @@ export async function withServer(size: Size, more: string[], work: (url: string,
   }
   const args = ['serve', '--policy', join(folder, 'policy'), '--prm', join(folder, 'prm'), '--port', '0', ...more];
   const child = spawn(process.execPath, [join(ROOT, 'cli', 'ratchet.js'), ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const exited = once(child, 'exit');
+  const early = exited.then(([code, signal]) => {
+    throw new Error(`the server ended: ${code ?? signal}`);
+  });
   try {
-    const [line] = (await once(createInterface({ input: child.stdout }), 'line')) as [string];
-    await work(line.slice(line.lastIndexOf(' ') + 1), child.pid!);
+    const [line] = (await Promise.race([once(createInterface({ input: child.stdout }), 'line'), early])) as [string];
+    await Promise.race([work(line.slice(line.lastIndexOf(' ') + 1), child.pid!), early]);
   } finally {
+    early.catch(() => undefined); // it ends now because it is told to
     child.kill('SIGTERM');
-    await once(child, 'exit');
+    await exited;
     rmSync(folder, { recursive: true, force: true });
   }
 }
