@@ -24,14 +24,14 @@ const THEIRS_ENV = {
   TRANSFORMERS_VERBOSITY: 'error',
 };
 
-let python: string | undefined;
+/** The interpreter with PyTorch and transformers; it is made first of all, so that nothing is running while that takes minutes. */
+export const PYTHON = pythonWith(join(HERE, '../parity/requirements.txt'));
 
 export function ours(script: string): Peer {
   return new Peer('Ratchet', [process.execPath, join(HERE, script)], OURS_ENV);
 }
 export function theirs(name: string, script: string): Peer {
-  python ??= pythonWith(join(HERE, '../parity/requirements.txt'));
-  return new Peer(name, [python, join(HERE, 'theirs', script)], THEIRS_ENV);
+  return new Peer(name, [PYTHON, join(HERE, 'theirs', script)], THEIRS_ENV);
 }
 
 /** Runs something with a folder for models and batches, which is gone afterwards. */

@@ -21,6 +21,8 @@ export interface Answer {
 const ANSWER_BOUND_MS = 10 * 60_000;
 
 export class Peer {
+  /** Those whose processes live. */
+  static readonly #all = new Set<Peer>();
   readonly name: string;
   readonly #child: ChildProcessByStdio<Writable, Readable, null>;
   readonly #lines: AsyncIterator<string>;
@@ -29,6 +31,16 @@ export class Peer {
     this.name = name;
     this.#child = spawn(command[0]!, command.slice(1), { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, ...env } });
     this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+    // A process that could not start or has died ends its output, and `ask` says so; nothing more is to be said here.
+    this.#child.on('error', (error) => console.error(`${name}: ${error.message}`));
+    this.#child.stdin.on('error', () => undefined);
+    Peer.#all.add(this);
+    this.#child.once('close', () => Peer.#all.delete(this));
+  }
+
+  /** Ends all peers at once; who waits for one is told. */
+  static endAll(): void {
+    for (const peer of Peer.#all) void peer.close();
   }
 
   async ask(order: Record<string, unknown>): Promise<Answer> {

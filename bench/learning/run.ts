@@ -1,28 +1,42 @@
 /**
  * The speed of the learning engine beside PyTorch on two cores, in one run: training, rollouts, memory, how costs grow, and what the matrix products
- * themselves would allow. Prints tables and writes `learning-speed.json` and `learning-growth.svg`. About ten minutes; the first run also makes a Python
+ * themselves would allow. Prints tables, then every figure beside its aim, and writes `learning-speed.json` and `learning-growth.svg` after each part, so
+ * that a part that fails (the run goes on, and ends with 1) or Ctrl-C loses no other. About a quarter of an hour; the first run also makes a Python
  * environment (or uses the one whose interpreter `RATCHET_PYTHON` names) and compiles PyTorch's models.
  *
- *   node bench/learning/run.ts [--quick] [--only dense,ragged,rollouts,roofline,growth,large] [--out docs]
+ *   node bench/learning/run.ts [--effort full|quick|check] [--only roofline,dense,ragged,rollouts,large,growth] [--out docs]
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { PYTHON } from './contestants.ts';
+import { figuresOf, reached } from './figures.ts';
+import { Peer } from './peer.ts';
 import { drawPanels } from './plot.ts';
-import { dense, growth, large, ragged, rollouts, roofline } from './sections.ts';
+import { dense, growth, growthSeries, large, ragged, rollouts, roofline } from './sections.ts';
 import type { Gemm, Growth, Large, Row } from './sections.ts';
+import { sizesOf } from './sizes.ts';
+import type { Effort } from './sizes.ts';
 
+const SECTIONS = ['roofline', 'dense', 'ragged', 'rollouts', 'large', 'growth'];
 const { values } = parseArgs({
   options: {
-    quick: { type: 'boolean', default: false },
-    only: { type: 'string', default: 'roofline,dense,ragged,rollouts,large,growth' },
+    effort: { type: 'string', default: 'full' },
+    only: { type: 'string', default: SECTIONS.join() },
     /** Folder for the JSON and the plots. */
     out: { type: 'string', default: 'docs' },
   },
 });
-const effort = { quick: values.quick };
+const effort = values.effort as Effort;
 const wanted = new Set(values.only.split(','));
+const wrong = [...wanted].find((name) => !SECTIONS.includes(name));
+if (wrong !== undefined || !['full', 'quick', 'check'].includes(effort)) {
+  console.error(wrong === undefined ? `--effort ${effort}: full, quick or check` : `--only ${wrong}: some of ${SECTIONS.join()}`);
+  process.exit(2);
+}
+const sizes = sizesOf(effort);
 const megabytes = (bytes: number) => String(Math.round(bytes / 1e6));
 
 function table(head: string[], rows: string[][]): void {
@@ -50,72 +64,140 @@ function showRows(rows: Row[]): void {
   );
 }
 
-const started = performance.now();
-const load = [loadavg()[0]!];
-const rows: Row[] = [];
-const results: { gemm?: Gemm[]; growth?: Growth[]; large?: Large[] } = {};
-if (wanted.has('roofline')) {
-  results.gemm = await roofline(effort);
+function showGrowth({ x, points }: Growth): void {
   table(
-    ['matrix product', 'ONNX Runtime, 2 lanes, GFLOP/s', 'PyTorch, 2 threads, GFLOP/s'],
-    results.gemm.map(({ shape, ours, theirs }) => [shape, ours.toFixed(0), theirs.toFixed(0)]),
-  );
-}
-for (const [name, section] of Object.entries({ dense, ragged, rollouts })) {
-  if (!wanted.has(name)) continue;
-  const measured = await section(effort);
-  showRows(measured);
-  rows.push(...measured);
-}
-if (results.gemm && wanted.has('dense')) {
-  const roof = Math.max(...results.gemm.map(({ ours }) => ours));
-  table(
-    ['training, full rows', 'GFLOP/s', `share of ${roof.toFixed(0)} GFLOP/s`],
-    rows.flatMap((row) =>
-      row.gflops === undefined ? [] : [[`${row.size} ${row.name}`, row.gflops.toFixed(0), (row.gflops / roof).toFixed(2)]],
-    ),
-  );
-}
-if (wanted.has('large')) {
-  results.large = await large(effort);
-  table(
-    ['size', 'training step s', 'peak MB', '64 turns s', 'peak MB'],
-    results.large.map((one) => [
-      one.size,
-      one.trainSeconds.toFixed(2),
-      megabytes(one.trainPeakBytes),
-      one.turnSeconds.toFixed(2),
-      megabytes(one.turnPeakBytes),
+    [x, 'Ratchet ms', 'HF eager ms', 'Ratchet is faster'],
+    points.map((point) => [
+      String(point.x),
+      (1000 * point.ours.seconds).toFixed(0),
+      (1000 * point.theirs.seconds).toFixed(0),
+      `${(point.theirs.seconds / point.ours.seconds).toFixed(2)} x`,
     ]),
   );
 }
-mkdirSync(values.out, { recursive: true });
-if (wanted.has('growth')) {
-  results.growth = await growth(effort);
-  for (const { x, points } of results.growth)
-    table(
-      [x, 'Ratchet ms', 'HF eager ms', 'Ratchet is faster'],
-      points.map((point) => [
-        String(point.x),
-        (1000 * point.ours.seconds).toFixed(0),
-        (1000 * point.theirs.seconds).toFixed(0),
-        `${(point.theirs.seconds / point.ours.seconds).toFixed(2)} x`,
-      ]),
-    );
-  const panels = results.growth.map(({ title, x, points }) => ({
-    title,
-    x,
-    y: 'ms a step',
-    series: [
-      { name: 'Ratchet', points: points.map((point): [number, number] => [point.x, 1000 * point.ours.seconds]) },
-      { name: 'HF eager', points: points.map((point): [number, number] => [point.x, 1000 * point.theirs.seconds]) },
-    ],
-  }));
-  writeFileSync(join(values.out, 'learning-growth.svg'), drawPanels(panels));
+
+function plot(all: readonly Growth[]): string {
+  const series = (points: Growth['points'], side: 'ours' | 'theirs') =>
+    points.map((point): [number, number] => [point.x, 1000 * point[side].seconds]);
+  return drawPanels(
+    all.map(({ title, x, points }) => ({
+      title,
+      x,
+      y: 'ms a step',
+      series: [
+        { name: 'Ratchet', points: series(points, 'ours') },
+        { name: 'HF eager', points: series(points, 'theirs') },
+      ],
+    })),
+  );
 }
-load.push(loadavg()[0]!);
-const machine = { cpu: cpus()[0]!.model, cores: cpus().length, memoryBytes: totalmem(), node: process.version, loadBeforeAndAfter: load };
-writeFileSync(join(values.out, 'learning-speed.json'), `${JSON.stringify({ machine, rows, ...results }, null, 2)}\n`);
-console.log(
-  `${Math.round((performance.now() - started) / 1000)} s; load ${load.map((one) => one.toFixed(1)).join(' before, ')} after; written to ${values.out}`,
+
+const rows: Row[] = [];
+const largest: Large[] = [];
+const grown: Growth[] = [];
+let gemm: Gemm[] | undefined;
+
+/** Everything in its order, each part small enough to lose. */
+const parts: { section: string; what: string; work: () => Promise<void> }[] = [
+  {
+    section: 'roofline',
+    what: 'roofline',
+    work: async () => {
+      gemm = await roofline(effort);
+      table(
+        ['matrix product', 'ONNX Runtime, 2 lanes, GFLOP/s', 'PyTorch, 2 threads, GFLOP/s'],
+        gemm.map(({ shape, ours, theirs }) => [shape, ours.toFixed(0), theirs.toFixed(0)]),
+      );
+    },
+  },
+  ...Object.entries({ dense, ragged, rollouts }).flatMap(([section, measure]) =>
+    sizes.compared.map((size) => ({
+      section,
+      what: `${section}, ${size.name}`,
+      work: async () => {
+        const measured = await measure(size, effort);
+        showRows(measured);
+        rows.push(...measured);
+      },
+    })),
+  ),
+  ...sizes.large.map((size) => ({
+    section: 'large',
+    what: `large, ${size.name}`,
+    work: async () => {
+      const one = await large(size);
+      const cells = [one.trainSeconds.toFixed(2), megabytes(one.trainPeakBytes), one.turnSeconds.toFixed(2), megabytes(one.turnPeakBytes)];
+      table(['size', 'training step s', 'peak MB', 'turn of 64 episodes s', 'peak MB'], [[size.name, ...cells]]);
+      largest.push(one);
+    },
+  })),
+  ...growthSeries(sizes.growing).map((series) => ({
+    section: 'growth',
+    what: `growth, ${series.title}`,
+    work: async () => {
+      const one = await growth(series);
+      showGrowth(one);
+      grown.push(one);
+    },
+  })),
+];
+
+const VERSIONS =
+  'import json, torch, transformers; print(json.dumps({"torch": torch.__version__, "transformers": transformers.__version__}))';
+const { dependencies } = JSON.parse(readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8')) as {
+  dependencies: Record<string, string>;
+};
+const started = performance.now();
+const load = [loadavg()[0]!];
+const machine = {
+  cpu: cpus()[0]!.model,
+  cores: cpus().length,
+  memoryBytes: totalmem(),
+  node: process.version,
+  onnxruntime: dependencies['onnxruntime-node'],
+  ...(JSON.parse(execFileSync(PYTHON, ['-c', VERSIONS], { encoding: 'utf8' })) as Record<string, string>),
+  loadBeforeAndAfter: load,
+};
+const failures: string[] = [];
+let stopped = false;
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.on(signal, () => {
+    stopped = true;
+    Peer.endAll();
+  });
+
+function save(): void {
+  mkdirSync(values.out, { recursive: true });
+  load[1] = loadavg()[0]!;
+  const results = { effort, machine, rows, ...(gemm && { gemm }), large: largest, growth: grown, failures };
+  writeFileSync(join(values.out, 'learning-speed.json'), `${JSON.stringify(results, null, 2)}\n`);
+  if (grown.length > 0) writeFileSync(join(values.out, 'learning-growth.svg'), plot(grown));
+}
+
+for (const { section, what, work } of parts) {
+  if (stopped || !wanted.has(section)) continue;
+  try {
+    await work();
+  } catch (error) {
+    failures.push(`${what}: ${stopped ? 'stopped' : error instanceof Error ? error.message : String(error)}`);
+    console.error(`FAILED: ${failures.at(-1)}\n`);
+  }
+  save();
+}
+const names = sizes.compared.map(({ name }) => name);
+table(
+  ['figure', 'measured', 'at least', 'aim', 'reached'],
+  figuresOf(names, rows, gemm, largest).map((figure) => [
+    figure.what,
+    figure.measured === undefined
+      ? '–'
+      : `${figure.measured.toFixed(2)} ${figure.unit === 'GB' ? 'GB' : figure.unit === 'x' ? 'x' : ''}`.trim(),
+    figure.floor?.toString() ?? '–',
+    figure.aim?.toString() ?? '–',
+    reached(figure),
+  ]),
 );
+console.log(
+  `${Math.round((performance.now() - started) / 1000)} s; load ${load.map((one) => one.toFixed(1)).join(' before, ')} after; ${failures.length} parts failed; written to ${values.out}`,
+);
+if (failures.length > 0) process.exitCode = stopped ? 130 : 1;

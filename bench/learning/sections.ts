@@ -1,16 +1,13 @@
-/** What is measured, one function a section. Each returns rows for the table and the JSON; none prints. */
+/** What is measured, one function a section, for one size or series at a time, so that little is lost where one fails. Each returns rows; none prints. */
 import { THREADS, batchFile, modelFolder, ours, theirs, withFolder, withPeers } from './contestants.ts';
 import { compare } from './pairing.ts';
 import type { Measured } from './pairing.ts';
 import type { Answer } from './peer.ts';
-import { BATCH, SIZES, VOCABULARY, configOf } from './sizes.ts';
-import type { Size } from './sizes.ts';
+import { BATCH, VOCABULARY, configOf } from './sizes.ts';
+import type { Effort, Size } from './sizes.ts';
 import { CYCLE, ROLLOUT, denseBatch, raggedBatch } from './workload.ts';
 import type { Sequence } from './workload.ts';
 
-export interface Effort {
-  quick: boolean;
-}
 export interface Row extends Measured {
   section: string;
   size: string;
@@ -21,7 +18,8 @@ export interface Row extends Measured {
   gflops?: number;
 }
 
-const sizes = (effort: Effort) => SIZES.slice(0, effort.quick ? 1 : 3);
+/** Rounds of a comparison: `full`, fewer where only an impression is wanted. */
+const roundsOf = (effort: Effort, full: number, quick: number) => ({ full, quick, check: 1 })[effort];
 /** Micro-batches of a step: two for each lane, so that a lane has work while another's results are taken in. */
 const MICRO_BATCHES = 2 * THREADS;
 
@@ -62,63 +60,60 @@ async function training(folder: string, size: Size, batch: Sequence[], kinds: st
 }
 
 /** Training steps on full rows, every position counts: against transformers and against compiled PyTorch. */
-export function dense(effort: Effort): Promise<Row[]> {
+export function dense(size: Size, effort: Effort): Promise<Row[]> {
   return withFolder(async (folder) => {
-    const rows: Row[] = [];
-    for (const size of sizes(effort)) {
-      const measured = await training(folder, size, denseBatch(BATCH.sequences, BATCH.tokens, VOCABULARY), ['eager', 'compiled'], {
-        rounds: effort.quick ? 5 : 25,
-        limitSeconds: 45,
-      });
-      const operations = trainingOperations(size, BATCH.sequences, BATCH.tokens);
-      for (const one of measured)
-        rows.push({
-          section: 'training, full rows',
-          size: size.name,
-          ...one,
-          perSecond: (BATCH.sequences * BATCH.tokens) / one.seconds,
-          unit: 'tokens',
-          gflops: operations / one.seconds / 1e9,
-        });
-    }
-    return rows;
+    const batch = denseBatch(BATCH.sequences, BATCH.tokens, VOCABULARY);
+    const measured = await training(folder, size, batch, ['eager', 'compiled'], { rounds: roundsOf(effort, 25, 5), limitSeconds: 45 });
+    const operations = trainingOperations(size, BATCH.sequences, BATCH.tokens);
+    return measured.map((one) => ({
+      section: 'training, full rows',
+      size: size.name,
+      ...one,
+      perSecond: (BATCH.sequences * BATCH.tokens) / one.seconds,
+      unit: 'tokens',
+      gflops: operations / one.seconds / 1e9,
+    }));
   });
 }
 
 /** Training steps on demonstrations of the household world: packed here, padded there; only the tokens of commands count. */
-export function ragged(effort: Effort): Promise<Row[]> {
+export function ragged(size: Size, effort: Effort): Promise<Row[]> {
   return withFolder(async (folder) => {
     const batch = raggedBatch(32);
     const tokens = batch.reduce((sum, { ids }) => sum + ids.length, 0);
-    const rows: Row[] = [];
-    for (const size of sizes(effort))
-      for (const one of await training(folder, size, batch, ['eager'], { rounds: effort.quick ? 5 : 15, limitSeconds: 30 }))
-        rows.push({ section: 'training, ragged episodes', size: size.name, ...one, perSecond: tokens / one.seconds, unit: 'tokens' });
-    return rows;
+    const measured = await training(folder, size, batch, ['eager'], { rounds: roundsOf(effort, 15, 5), limitSeconds: 30 });
+    return measured.map((one) => ({
+      section: 'training, ragged episodes',
+      size: size.name,
+      ...one,
+      perSecond: tokens / one.seconds,
+      unit: 'tokens',
+    }));
   });
 }
 
 /** Turns of 64 live episodes. Over a whole cycle the static cache is as full on average as ours; `generate` is measured by the turn. */
-export function rollouts(effort: Effort): Promise<Row[]> {
+export function rollouts(size: Size, effort: Effort): Promise<Row[]> {
   return withFolder(async (folder) => {
-    const rows: Row[] = [];
-    for (const size of sizes(effort)) {
-      const model = modelFolder(folder, configOf(size));
-      const numbers = { model, cycle: CYCLE, lanes: THREADS, threads: THREADS, ...ROLLOUT };
-      const peers = [ours('ours-rollouts.ts'), theirs('static-cache PyTorch', 'rollouts.py')];
-      const loop = [peers[0]!, theirs('HF generate loop', 'rollouts.py')];
-      await withPeers([...peers, loop[1]!], async () => {
-        for (const [peer, kind] of [[peers[0]!], [peers[1]!, 'static'], [loop[1]!, 'generate']] as const) {
-          await peer.ask({ order: 'prepare', ...numbers, ...(kind && { kind }) });
-          await peer.ask({ order: 'turns', count: kind === 'generate' ? 1 : CYCLE });
-        }
-        const steady = await compare(peers, { order: 'turns', count: 1 }, { rounds: effort.quick ? 2 : 5, turns: CYCLE, limitSeconds: 25 });
-        const usual = await compare(loop, { order: 'turns', count: 1 }, { rounds: effort.quick ? 1 : 3, limitSeconds: 15 });
-        for (const one of [...steady, usual[1]!])
-          rows.push({ section: 'rollouts', size: size.name, ...one, perSecond: ROLLOUT.rows / one.seconds, unit: 'turns' });
-      });
-    }
-    return rows;
+    const model = modelFolder(folder, configOf(size));
+    const numbers = { model, cycle: CYCLE, lanes: THREADS, threads: THREADS, ...ROLLOUT };
+    const peers = [ours('ours-rollouts.ts'), theirs('static-cache PyTorch', 'rollouts.py')];
+    const loop = [peers[0]!, theirs('HF generate loop', 'rollouts.py')];
+    return withPeers([...peers, loop[1]!], async () => {
+      for (const [peer, kind] of [[peers[0]!], [peers[1]!, 'static'], [loop[1]!, 'generate']] as const) {
+        await peer.ask({ order: 'prepare', ...numbers, ...(kind && { kind }) });
+        await peer.ask({ order: 'turns', count: kind === 'generate' ? 1 : CYCLE });
+      }
+      const steady = await compare(peers, { order: 'turns', count: 1 }, { rounds: roundsOf(effort, 5, 2), turns: CYCLE, limitSeconds: 25 });
+      const usual = await compare(loop, { order: 'turns', count: 1 }, { rounds: roundsOf(effort, 3, 1), limitSeconds: 15 });
+      return [...steady, usual[1]!].map((one) => ({
+        section: 'rollouts',
+        size: size.name,
+        ...one,
+        perSecond: ROLLOUT.rows / one.seconds,
+        unit: 'turns',
+      }));
+    });
   });
 }
 
@@ -140,7 +135,7 @@ export async function roofline(effort: Effort): Promise<Gemm[]> {
   return withPeers([ours('ours-gemm.ts'), theirs('PyTorch', 'gemm.py')], async (peers) => {
     for (const peer of peers) await peer.ask({ order: 'prepare', lanes: THREADS, threads: THREADS });
     const out: Gemm[] = [];
-    for (const [m, k, n] of effort.quick ? shapes.slice(0, 2) : shapes) {
+    for (const [m, k, n] of effort === 'full' ? shapes : shapes.slice(0, 2)) {
       const best: number[] = [0, 0];
       for (let round = 0; round < 3; round++)
         for (const [i, peer] of peers.entries())
@@ -151,26 +146,32 @@ export async function roofline(effort: Effort): Promise<Gemm[]> {
   });
 }
 
+interface Point {
+  x: number;
+  size: Size;
+  sequences: number;
+  tokens: number;
+  vocabulary: number;
+}
+/** What grows, and the training steps that are timed. */
+export interface Series {
+  title: string;
+  x: string;
+  points: Point[];
+}
 export interface Growth {
   title: string;
   x: string;
   points: { x: number; ours: Answer; theirs: Answer }[];
 }
 
-/** Seconds of a training step (the fastest of three) as one thing grows, against HF eager. */
-export function growth(effort: Effort): Promise<Growth[]> {
-  const [small] = SIZES as [Size];
-  type Point = { x: number; size: Size; sequences: number; tokens: number; vocabulary: number };
-  const point = (x: number, change: Partial<Point>): Point => ({
-    x,
-    size: small,
-    sequences: 16,
-    tokens: 256,
-    vocabulary: VOCABULARY,
-    ...change,
-  });
-  const parameters = (size: Size) => size.layers * (4 * size.width ** 2 + 3 * size.width * size.feedForward) + 2 * VOCABULARY * size.width;
-  const series: { title: string; x: string; points: Point[] }[] = [
+const parameters = ({ layers, width, feedForward }: Size) => layers * (4 * width ** 2 + 3 * width * feedForward) + 2 * VOCABULARY * width;
+
+/** One thing grows while the others stay. */
+export function growthSeries(sizes: readonly Size[]): Series[] {
+  const still = { size: sizes[0]!, sequences: 16, tokens: 256, vocabulary: VOCABULARY };
+  const point = (x: number, change: Partial<Point>): Point => ({ x, ...still, ...change });
+  return [
     { title: 'batch', x: 'sequences of 256 tokens', points: [4, 8, 16, 32, 64].map((x) => point(x, { sequences: x })) },
     {
       title: 'context',
@@ -181,40 +182,33 @@ export function growth(effort: Effort): Promise<Growth[]> {
     {
       title: 'parameters',
       x: 'parameters (1,024 tokens a step)',
-      points: SIZES.map((size) => point(parameters(size), { size, sequences: 4 })),
+      points: sizes.map((size) => point(parameters(size), { size, sequences: 4 })),
     },
   ];
-  return withFolder(async (folder) =>
+}
+
+/** Seconds of a training step (the fastest of three) along a series, against HF eager. */
+export function growth({ title, x, points }: Series): Promise<Growth> {
+  return withFolder((folder) =>
     withPeers([ours('ours-training.ts'), theirs('HF eager', 'training.py')], async (peers) => {
-      const out: Growth[] = [];
-      for (const { title, x, points } of effort.quick ? series.slice(0, 1) : series) {
-        const measured: Growth['points'] = [];
-        for (const { x, size, sequences, tokens, vocabulary } of points) {
-          const model = modelFolder(folder, configOf(size, { vocabulary }));
-          const batch = batchFile(folder, denseBatch(sequences, tokens, vocabulary));
-          const answers: Answer[] = [];
-          for (const peer of peers) {
-            await peer.ask({
-              order: 'prepare',
-              model,
-              batch,
-              microBatches: Math.min(MICRO_BATCHES, sequences),
-              kind: 'eager',
-              lanes: THREADS,
-              threads: THREADS,
-            });
-            await peer.ask({ order: 'step', count: 1 });
-          }
-          for (let round = 0; round < 3; round++)
-            for (const [i, peer] of peers.entries()) {
-              const answer = await peer.ask({ order: 'step', count: 1 });
-              if (!answers[i] || answer.seconds < answers[i].seconds) answers[i] = answer;
-            }
-          measured.push({ x, ours: answers[0]!, theirs: answers[1]! });
+      const measured: Growth['points'] = [];
+      for (const { x: at, size, sequences, tokens, vocabulary } of points) {
+        const model = modelFolder(folder, configOf(size, { vocabulary }));
+        const batch = batchFile(folder, denseBatch(sequences, tokens, vocabulary));
+        const microBatches = Math.min(MICRO_BATCHES, sequences);
+        const answers: Answer[] = [];
+        for (const peer of peers) {
+          await peer.ask({ order: 'prepare', model, batch, microBatches, kind: 'eager', lanes: THREADS, threads: THREADS });
+          await peer.ask({ order: 'step', count: 1 });
         }
-        out.push({ title, x, points: measured });
+        for (let round = 0; round < 3; round++)
+          for (const [i, peer] of peers.entries()) {
+            const answer = await peer.ask({ order: 'step', count: 1 });
+            if (!answers[i] || answer.seconds < answers[i].seconds) answers[i] = answer;
+          }
+        measured.push({ x: at, ours: answers[0]!, theirs: answers[1]! });
       }
-      return out;
+      return { title, x, points: measured };
     }),
   );
 }
@@ -227,29 +221,25 @@ export interface Large {
   turnPeakBytes: number;
 }
 
-/** The larger models train (16 x 256 tokens a step) and play (64 episodes); what matters is the memory. */
-export function large(effort: Effort): Promise<Large[]> {
+/** A larger model trains (16 x 256 tokens a step) and plays (64 episodes); what matters is the memory. */
+export function large(size: Size): Promise<Large> {
   return withFolder(async (folder) => {
-    const out: Large[] = [];
-    for (const size of effort.quick ? [] : SIZES.slice(2)) {
-      const model = modelFolder(folder, configOf(size));
-      const batch = batchFile(folder, denseBatch(BATCH.sequences, BATCH.tokens, VOCABULARY));
-      const train = await withPeers([ours('ours-training.ts')], async ([peer]) => {
-        await peer!.ask({ order: 'prepare', model, batch, microBatches: MICRO_BATCHES, lanes: THREADS });
-        return peer!.ask({ order: 'step', count: 2 });
-      });
-      const play = await withPeers([ours('ours-rollouts.ts')], async ([peer]) => {
-        await peer!.ask({ order: 'prepare', model, lanes: THREADS, ...ROLLOUT });
-        return peer!.ask({ order: 'turns', count: 2 });
-      });
-      out.push({
-        size: size.name,
-        trainSeconds: train.seconds / 2,
-        trainPeakBytes: train.peakBytes,
-        turnSeconds: play.seconds / 2,
-        turnPeakBytes: play.peakBytes,
-      });
-    }
-    return out;
+    const model = modelFolder(folder, configOf(size));
+    const batch = batchFile(folder, denseBatch(BATCH.sequences, BATCH.tokens, VOCABULARY));
+    const train = await withPeers([ours('ours-training.ts')], async ([peer]) => {
+      await peer!.ask({ order: 'prepare', model, batch, microBatches: MICRO_BATCHES, lanes: THREADS });
+      return peer!.ask({ order: 'step', count: 2 });
+    });
+    const play = await withPeers([ours('ours-rollouts.ts')], async ([peer]) => {
+      await peer!.ask({ order: 'prepare', model, lanes: THREADS, ...ROLLOUT });
+      return peer!.ask({ order: 'turns', count: 2 });
+    });
+    return {
+      size: size.name,
+      trainSeconds: train.seconds / 2,
+      trainPeakBytes: train.peakBytes,
+      turnSeconds: play.seconds / 2,
+      turnPeakBytes: play.peakBytes,
+    };
   });
 }
