@@ -1,8 +1,8 @@
-/** `ratchet games check`: loads every game of a folder and plays it through, and names those that are no good. */
+/** `ratchet games check`: loads every game of a folder, plays it through or searches for a plan, and names those that are no good. */
 import { Command } from 'commander';
 import { badInput } from '../../core/errors.ts';
 import { nearest } from '../../core/nearest.ts';
-import { checkGame, type GameVerdict } from '../../environments/household/game-check.ts';
+import { checkGame, type GameVerdict, type Verdict } from '../../environments/household/game-check.ts';
 import type { GameIndex, ProblemKind } from '../../environments/household/game-index.ts';
 import { WorkFailed } from '../failures.ts';
 import { indexWithProgress, problemLines, progressLine } from '../game-folders.ts';
@@ -12,12 +12,17 @@ import { gamesMakeCommand } from './games-make.ts';
 
 /** Games that were put there to be played and cannot be. The other problems are decisions: what ALFWorld leaves out, and second copies. */
 const BAD: readonly ProblemKind[] = ['broken', 'unsolvable'];
-/** Failures shown in text; `--json` has all. */
+/** In the order of the report. What nobody could show to be solvable is no good either. */
+const VERDICTS: readonly Verdict[] = ['solved', 'solvable', 'unsolvable', 'undecided', 'broken'];
+const isGood = ({ verdict }: GameVerdict): boolean => verdict === 'solved' || verdict === 'solvable';
+/** Games shown of each verdict in text; `--json` has all. */
 const SHOWN = 20;
 
 export function gamesCommand(): Command {
   const check = new Command('check')
-    .description('load every game of a folder of ALFWorld data and play it through its walkthrough; exit code 1 if one is no good')
+    .description(
+      'load every game of a folder of ALFWorld data and play it by its walkthrough, or search for a plan; exit code 1 if one is no good',
+    )
     .argument('<folder>', 'for example json_2.1.1, or one of its splits')
     .option('--split <split>', 'only the games of this split')
     .option('--json', 'every game and every problem, as JSON')
@@ -28,10 +33,10 @@ export function gamesCommand(): Command {
 function checkFolder(folder: string, { split, json }: { split?: string; json?: boolean }): void {
   const index = indexWithProgress(folder);
   const verdicts = checkAll(index, split);
-  const failed = verdicts.filter(({ verdict }) => verdict === 'failed');
+  const failed = verdicts.filter((verdict) => !isGood(verdict));
   const bad = index.problems.filter(({ kind }) => BAD.includes(kind));
   if (json) printJson({ folder: index.folder, sha256: index.sha256, games: verdicts, problems: index.problems });
-  else print(...report(index, verdicts, failed));
+  else print(...report(index, verdicts));
   if (failed.length + bad.length > 0) {
     const [first] = [...failed.map(({ id, detail }) => `${id}: ${detail}`), ...bad.map(({ path, detail }) => `${path}: ${detail}`)];
     throw new WorkFailed(`${plural(failed.length + bad.length, 'game')} of ${folder} no good; the first is ${first}`);
@@ -50,21 +55,22 @@ function checkAll(index: GameIndex, split: string | undefined): GameVerdict[] {
   let failed = 0;
   return games.map((game, i) => {
     const verdict = checkGame(game);
-    if (verdict.verdict === 'failed') failed++;
-    progress(i + 1, games.length, failed > 0 ? `, ${failed} failed` : '');
+    if (!isGood(verdict)) failed++;
+    progress(i + 1, games.length, failed > 0 ? `, ${failed} no good` : '');
     return verdict;
   });
 }
 
-function report(index: GameIndex, verdicts: readonly GameVerdict[], failed: readonly GameVerdict[]): string[] {
+function report(index: GameIndex, verdicts: readonly GameVerdict[]): string[] {
   const turns = verdicts.flatMap(({ turns }) => turns ?? []).sort((a, b) => a - b);
-  const loaded = verdicts.filter(({ verdict }) => verdict === 'loaded').length;
-  const lines = [
-    `${plural(verdicts.length, 'game')}: ${count(turns.length)} solved, ${count(loaded)} loaded (no walkthrough), ${count(failed.length)} failed`,
-  ];
+  const of = (kind: Verdict) => verdicts.filter(({ verdict }) => verdict === kind);
+  const lines = [`${plural(verdicts.length, 'game')}: ${VERDICTS.map((kind) => `${count(of(kind).length)} ${kind}`).join(', ')}`];
   if (turns.length > 0) lines.push(`turns to solve: ${turns[0]} to ${turns.at(-1)}, median ${turns[turns.length >> 1]}`);
   lines.push(`index ${index.sha256}`);
-  lines.push(...failed.slice(0, SHOWN).map(({ id, detail }) => `failed: ${id}: ${detail}`));
-  if (failed.length > SHOWN) lines.push(`and ${failed.length - SHOWN} more; --json lists all`);
+  for (const kind of VERDICTS.filter((each) => each !== 'solved')) {
+    const games = of(kind);
+    lines.push(...games.slice(0, SHOWN).map(({ id, detail }) => `${kind}: ${id}: ${detail}`));
+    if (games.length > SHOWN) lines.push(`and ${games.length - SHOWN} more ${kind}; --json lists all`);
+  }
   return [...lines, ...problemLines(index)];
 }

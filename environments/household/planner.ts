@@ -1,7 +1,8 @@
 /**
  * The privileged planner: a shortest plan from wherever a live game is. It looks behind closed doors by trying: the game is played on, and restored. Only
  * commands that can matter for the goal are tried (things, receptacles and lamps of the kinds that the goal names, and the appliances), breadth first, so that
- * the first plan found is a shortest one; the plan was played, so it works. What it looks at is bounded.
+ * the first plan found is a shortest one; the plan was played, so it works. What it looks at is bounded. That no plan was found says that none is made of
+ * such commands; with `everyCommand` nothing is left out, and it says that there is none.
  */
 import { badInput, RatchetError } from '../../core/errors.ts';
 import type { Environment, Snapshot } from '../environment.ts';
@@ -40,10 +41,13 @@ interface Node {
  * The commands of a shortest plan; empty when the game is solved. The game is left as it was. Throws RatchetError('BadInput') when no plan fits into
  * the turns that are left, and RatchetError('OutOfMemory') when `mostStates` were looked at without an answer.
  */
-export function planOf(game: Plannable, { mostStates = MOST_STATES }: { mostStates?: number } = {}): string[] {
+export function planOf(
+  game: Plannable,
+  { mostStates = MOST_STATES, everyCommand = false }: { mostStates?: number; everyCommand?: boolean } = {},
+): string[] {
   const start = game.snapshot();
   try {
-    return search(game, mostStates);
+    return search(game, mostStates, everyCommand ? allOf : relevance(game));
   } finally {
     game.restore(start);
   }
@@ -52,16 +56,15 @@ export function planOf(game: Plannable, { mostStates = MOST_STATES }: { mostStat
 /** Asked anew after every step, which the type checker cannot know. */
 const isSolved = (game: Environment): boolean => game.outcome === 1;
 
-function search(game: Plannable, mostStates: number): string[] {
+function search(game: Plannable, mostStates: number, worthTrying: Choice): string[] {
   if (isSolved(game)) return [];
-  const relevant = relevance(game);
   const seen = new Set([game.stateDigest]);
   let frontier: Node[] = [{ snapshot: game.snapshot(), parent: null, command: '', arrived: null }];
   while (frontier.length > 0) {
     const next: Node[] = [];
     for (const node of frontier) {
       game.restore(node.snapshot);
-      for (const { command, arrived } of relevant(game.admissible, node.arrived)) {
+      for (const { command, arrived } of worthTrying(game.admissible, node.arrived)) {
         game.restore(node.snapshot);
         game.step(command);
         const reached: Node = { snapshot: game.snapshot(), parent: node, command, arrived };
@@ -89,8 +92,13 @@ interface Step {
   arrived: string | null;
 }
 
-/** Which of the admissible commands are worth trying; `arrived` is the receptacle that one has just gone to or opened. */
-function relevance(game: Plannable): (admissible: readonly string[], arrived: string | null) => Step[] {
+/** Which of the admissible commands to try; `arrived` is the receptacle that one has just gone to or opened. */
+type Choice = (admissible: readonly string[], arrived: string | null) => Step[];
+
+const allOf: Choice = (admissible) => admissible.map((command) => ({ command, arrived: null }));
+
+/** The commands that can matter for the goal. */
+function relevance(game: Plannable): Choice {
   const goal = game.goalText;
   const treatments = TREATMENTS.filter(([pattern]) => pattern.test(goal));
   const verbs = new Set(treatments.map(([, verb]) => verb));

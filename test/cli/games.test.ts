@@ -4,7 +4,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { checkGame } from '../../environments/household/game-check.ts';
 import { indexGames } from '../../environments/household/game-index.ts';
+import { gameFileOf } from '../../environments/household/game-writer.ts';
+import { homeOf } from '../../environments/household/generator.ts';
 import { tasksOfFolder } from '../../environments/serve/tasks.ts';
 import { OpenEnvClient, post, serve, servers } from '../environments/serve/client.ts';
 import { belfries, bellGame, writeGames } from '../environments/small-games.ts';
@@ -26,7 +29,7 @@ test('a folder of good games: every game is played through; a bad split is bad i
     ratchet(['games', 'check', folder, '--split', 'valid_unsen'], { env }),
   ]);
   assert.equal(all.code, 0, all.err);
-  assert.match(all.out, /^8 games: 8 solved, 0 loaded \(no walkthrough\), 0 failed\nturns to solve: 2 to 2, median 2\n/);
+  assert.match(all.out, /^8 games: 8 solved, 0 solvable, 0 unsolvable, 0 undecided, 0 broken\nturns to solve: 2 to 2, median 2\n/);
   assert.match(all.out, /1 file not among the games: left out by ALFWorld\n  .*AppleSliced/);
   const { games } = JSON.parse(split.out) as { games: { id: string; verdict: string; turns: number }[] };
   assert.deepEqual(
@@ -40,11 +43,27 @@ test('a folder of good games: every game is played through; a bad split is bad i
   assert.match(wrong.err, /did you mean valid_unseen\? The folder has train, valid_unseen/);
 });
 
+/** Each bell takes a rope and there is one, which the delete relaxation does not see: only search tells that two bells are never rung. */
+const ONE_ROPE = {
+  pddl_domain: `(define (domain belfry)
+    (:requirements :typing)
+    (:types bell rope - object)
+    (:predicates (hangs ?b - bell) (rung ?b - bell) (whole ?r - rope))
+    (:action Ring :parameters (?b - bell ?r - rope) :precondition (and (hangs ?b) (whole ?r)) :effect (and (rung ?b) (not (whole ?r))))
+    (:action Muffle :parameters (?b - bell) :precondition (rung ?b) :effect (not (rung ?b))))`,
+  pddl_problem: `(define (problem p) (:domain belfry) (:objects bell_bar_0 bell_bar_1 - bell rope_bar_0 - rope)
+    (:init (hangs bell_bar_0) (hangs bell_bar_1) (whole rope_bar_0)) (:goal (and (rung bell_bar_0) (rung bell_bar_1))))`,
+  walkthrough: null,
+};
+
 test('bad games are named, each with its reason, and the exit code is 1', async () => {
+  const household = gameFileOf(homeOf('train/heat/000003'));
   const folder = writeGames(join(home, 'bad'), {
     'good/game.tw-pddl': bellGame(0),
     'no-walkthrough/game.tw-pddl': bellGame(1, { walkthrough: null }),
     'idle-turn/game.tw-pddl': bellGame(2, { walkthrough: ['help', 'ring bell 3', 'ring bell 2'] }),
+    'one-rope/game.tw-pddl': bellGame(9, ONE_ROPE),
+    'household/game.tw-pddl': JSON.stringify({ ...household, walkthrough: ['look'] }),
     'too-short/game.tw-pddl': bellGame(3, { walkthrough: ['ring bell 3'] }),
     'wrong-words/game.tw-pddl': bellGame(4, { walkthrough: ['ring bell 3', 'strike bell 2'] }),
     'no-domain/game.tw-pddl': bellGame(5, { pddl_domain: '(define (domain' }),
@@ -59,21 +78,28 @@ test('bad games are named, each with its reason, and the exit code is 1', async 
     ratchet(['games', 'check', folder, '--json'], { env }),
   ]);
   assert.deepEqual([text.code, json.code], [1, 1]);
-  assert.match(text.err, /^ratchet: 6 games of .* no good; the first is no-domain: /);
+  assert.match(text.err, /^ratchet: 5 games of .* no good; the first is no-domain: /);
   assert.doesNotMatch(text.err, /\n\s+at /);
   const { games, problems } = JSON.parse(json.out) as {
-    games: { id: string; verdict: string; detail: string | null }[];
+    games: { id: string; verdict: string; turns: number | null; detail: string | null }[];
     problems: { path: string; kind: string }[];
   };
   assert.deepEqual(Object.fromEntries(games.map(({ id, verdict }) => [id, verdict])), {
     good: 'solved',
-    'no-walkthrough': 'loaded',
+    'no-walkthrough': 'solvable',
     'idle-turn': 'solved',
-    'too-short': 'failed',
-    'wrong-words': 'failed',
-    'no-domain': 'failed',
-    'no-goal': 'failed',
+    'too-short': 'solvable',
+    'wrong-words': 'solvable',
+    household: 'solvable',
+    'one-rope': 'unsolvable',
+    'no-domain': 'broken',
+    'no-goal': 'broken',
   });
+  const turnsOf = Object.fromEntries(games.map(({ id, turns }) => [id, turns]));
+  assert.deepEqual([turnsOf['no-walkthrough'], turnsOf['too-short'], turnsOf['one-rope']], [2, 2, null], 'two bells are to be rung');
+  assert.equal(turnsOf['household'], household.walkthrough.length, "the generator's walkthroughs are shortest solutions");
+  assert.match(text.out, /\nsolvable: household: its walkthrough of 1 turns does not solve it\n/);
+  assert.match(text.out, /\nunsolvable: one-rope: it has no walkthrough, and no commands of at most 50 turns solve it\n/);
   const detailOf = (id: string): string => games.find((game) => game.id === id)?.detail ?? '';
   assert.match(detailOf('too-short'), /its walkthrough of 1 turns does not solve it/);
   assert.match(detailOf('wrong-words'), /turn 2 of its walkthrough, "strike bell 2", is not admissible/);
@@ -87,6 +113,17 @@ test('bad games are named, each with its reason, and the exit code is 1', async 
   );
   const none = await ratchet(['games', 'check', join(home, 'nowhere')], { env });
   assert.equal(none.code, 2);
+});
+
+test('a game that outgrows the bound of the search is undecided, and says so', () => {
+  const folder = writeGames(join(home, 'large'), { 'game.tw-pddl': bellGame(0, { bells: 8, wanted: 8, walkthrough: null }) });
+  const [game] = indexGames(folder, { cacheFolder: null }).games;
+  assert.ok(game);
+  // Eight bells have 256 states; the last one solves the game.
+  assert.deepEqual([checkGame(game).verdict, checkGame(game).turns], ['solvable', 8]);
+  const { verdict, detail } = checkGame(game, { mostStates: 100 });
+  assert.equal(verdict, 'undecided');
+  assert.match(detail ?? '', /no plan among 100 states/);
 });
 
 test("a served folder has the folder's splits, and each game plays as its file says", async () => {
