@@ -10,7 +10,7 @@ import { print, printJson } from '../output.ts';
 
 interface Options {
   split: string;
-  count: string;
+  tasks: string;
   seed: string;
   homes: string;
   receptacles?: string;
@@ -30,7 +30,7 @@ export function gamesMakeCommand(): Command {
       `which games: ${Object.keys(SPLIT_FOLDERS).join(', ')}; unseen floor plans and pairings are in no other`,
       'train',
     )
-    .option('--count <n>', 'how many', '10')
+    .option('--tasks <n>', 'how many', '10')
     .option('--seed <n>', 'the games of a run with this seed', '1')
     .option('--homes <size>', `how large homes are: ${Object.keys(HOMES).join(', ')}`, 'small')
     .option('--receptacles <least..most>', 'places to search, instead of those of the size')
@@ -43,7 +43,7 @@ export function gamesMakeCommand(): Command {
       const { split, homes } = options;
       const games = makeGames(folder, {
         role: oneOf('--split', split, Object.keys(SPLIT_FOLDERS)) as Role,
-        count: wholeNumber('--count', options.count) as number,
+        tasks: wholeNumber('--tasks', options.tasks) as number,
         seed: wholeNumber('--seed', options.seed) as number,
         size: oneOf('--homes', homes, Object.keys(HOMES)) as HomeSize,
         dials: dialsOf(options),

@@ -12,6 +12,7 @@ import type { Environment, Snapshot } from '../../environments/environment.ts';
 import { HouseholdEnvironment } from '../../environments/household/engine/environment.ts';
 import { loadGame } from '../../environments/household/engine/game.ts';
 import { readGameFile } from '../../environments/household/game-file.ts';
+import { parseTaskId } from '../../environments/household/generator.ts';
 import { planOf } from '../../environments/household/planner.ts';
 import { ALFWORLD_TURN_CAP } from '../../environments/household/world.ts';
 import { worldNamed } from '../../environments/registry.ts';
@@ -55,12 +56,12 @@ export function playCommand(): Command {
 }
 
 function open(options: Options): { game: Environment; turnCap: number } {
-  if (options.game?.endsWith('.tw-pddl') || options.game?.endsWith('.json')) {
+  if (options.game !== undefined && parseTaskId(options.game) === null) {
     let text: string;
     try {
       text = readFileSync(options.game, 'utf8');
     } catch (error) {
-      throw badInput('--game', options.game, `the file cannot be read (${(error as NodeJS.ErrnoException).code})`);
+      throw badInput('--game', options.game, `no task has this id, and the file cannot be read (${(error as NodeJS.ErrnoException).code})`);
     }
     const game = loadGame(readGameFile(text, options.game), { id: options.game });
     return { game: new HouseholdEnvironment(game, { turnCap: ALFWORLD_TURN_CAP }), turnCap: ALFWORLD_TURN_CAP };

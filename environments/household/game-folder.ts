@@ -26,7 +26,7 @@ const GAMES_PER_SEED = 100_000;
 
 export interface MakeOptions {
   role: Role;
-  count: number;
+  tasks: number;
   seed: number;
   size: HomeSize;
   /** What differs from the dials of the size. */
@@ -43,11 +43,11 @@ export interface MadeGame {
 
 /** Makes the games and writes them. Throws RatchetError('BadInput') naming the option that is out of range. */
 export function makeGames(folder: string, options: MakeOptions): MadeGame[] {
-  const { role, count, seed, size, dials } = options;
-  if (!Number.isInteger(count) || count < 1 || count > GAMES_PER_SEED)
-    throw badInput('count', count, `a whole number from 1 to ${GAMES_PER_SEED}`);
+  const { role, tasks, seed, size, dials } = options;
+  if (!Number.isInteger(tasks) || tasks < 1 || tasks > GAMES_PER_SEED)
+    throw badInput('tasks', tasks, `a whole number from 1 to ${GAMES_PER_SEED}`);
   const own = Object.keys(dials).length > 0 ? checkDials({ ...HOMES[size], ...dials }) : null;
-  return Array.from({ length: count }, (_, i) => {
+  return Array.from({ length: tasks }, (_, i) => {
     const at = seed * GAMES_PER_SEED + i;
     const family = FAMILIES[at % FAMILIES.length] as (typeof FAMILIES)[number];
     const number = Math.floor(at / FAMILIES.length);

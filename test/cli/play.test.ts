@@ -63,9 +63,15 @@ test('a person plays a game file; one that cannot be loaded says why and ends wi
   const { out, code } = await ratchet(['play', '--game', workshop()], { input: 'go to shelf 1\nquit\n' });
   assert.equal(code, 0);
   assert.match(out, /Task: put a sharp tool away[^]*You walk up to shelf 1\. On shelf 1: a lamp 1, a saw 2[^]*You left after 1 turn;/);
-  const broken = await ratchet(['play', '--game', 'nowhere.tw-pddl']);
-  assert.equal(broken.code, 2);
-  assert.match(broken.err, /--game: "nowhere\.tw-pddl" is not valid; the file cannot be read/);
+  for (const [path, why] of [
+    ['nowhere.tw-pddl', 'ENOENT'],
+    ['some/folder/trial_1', 'ENOENT'],
+    [import.meta.dirname, 'EISDIR'],
+  ] as const) {
+    const { code, err } = await ratchet(['play', '--game', path]);
+    assert.equal(code, 2);
+    assert.equal(err, `ratchet: --game: ${JSON.stringify(path)} is not valid; no task has this id, and the file cannot be read (${why})\n`);
+  }
 });
 
 test('programs play a game file line by line: snapshots are JSON, and a wrong line is answered and changes nothing', async () => {

@@ -21,7 +21,7 @@ describe('games written to a folder', () => {
   test('the same options write the same bytes, where ALFWorld looks for them, and they are the tasks of a run with that seed', () => {
     const folders = ['a', 'b'].map((name) => mkdtempSync(join(tmpdir(), `ratchet-games-${name}-`)));
     try {
-      const options = { role: 'unseen', count: 6, seed: 1, size: 'small', dials: {} } as const;
+      const options = { role: 'unseen', tasks: 6, seed: 1, size: 'small', dials: {} } as const;
       const [one, other] = folders.map((folder) => makeGames(folder, options)) as [
         ReturnType<typeof makeGames>,
         ReturnType<typeof makeGames>,
@@ -47,7 +47,7 @@ describe('games written to a folder', () => {
     try {
       const made = (['train', 'validation', 'seen', 'unseen'] as const).map((role) => [
         role,
-        makeGames(folder, { role, count: 12, seed: 1, size: 'small', dials: {} }),
+        makeGames(folder, { role, tasks: 12, seed: 1, size: 'small', dials: {} }),
       ]);
       const index = indexGames(folder, { cacheFolder: null });
       assert.deepEqual(index.splits, ['train', 'validation', 'valid_seen', 'valid_unseen']);
@@ -63,7 +63,7 @@ describe('games written to a folder', () => {
   test('dials change what is drawn; those that leave no home are refused by name', () => {
     const folder = mkdtempSync(join(tmpdir(), 'ratchet-games-'));
     try {
-      const made = (dials: object) => makeGames(folder, { role: 'train', count: 2, seed: 1, size: 'small', dials });
+      const made = (dials: object) => makeGames(folder, { role: 'train', tasks: 2, seed: 1, size: 'small', dials });
       for (const { path } of made({ receptacles: { least: 9, most: 9 }, objects: { least: 20, most: 20 } })) {
         const problem = readGameFile(readFileSync(join(folder, path), 'utf8'), path).pddl_problem;
         assert.equal(problem.match(/\(stands /g)?.length, 9);
