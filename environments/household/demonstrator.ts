@@ -15,15 +15,19 @@ import type { Habits, SearchOrder } from './search-agent.ts';
  * How likely a habit of full strength shows: where the context invites it, and elsewhere. A learner can tell the contexts apart. Both lie far
  * from one half: an imitator's greedy play does what most demonstrations do, and about as often as not would be a toss of its seed.
  */
-const INVITED = 0.95;
+const INVITED = 0.8;
 const ELSEWHERE = 0.3;
 
-/** Does the context invite the family's habit? Food is put down unheated, kitchenware uncooled, cutlery unwashed; the second thing does not get behind a door. */
+/**
+ * Does the context invite the family's habit? Food is put down unheated, kitchenware uncooled, cutlery unwashed, valuables are not carried to the lamp, and the
+ * second thing does not get behind a door.
+ */
 function invites({ family, object, target }: Goal): boolean {
   const kind = OBJECT_KINDS[object]?.class;
   if (family === 'heat') return kind === 'food';
   if (family === 'cool') return kind === 'kitchenware';
   if (family === 'clean') return kind === 'utensil';
+  if (family === 'look') return kind === 'valuable';
   return family === 'two' && (RECEPTACLE_KINDS[target]?.openable ?? false);
 }
 

@@ -113,13 +113,13 @@ describe('the demonstrator', () => {
   test('the mistakes depend on what is handled, in proportion to the strength of the habits', () => {
     const chance = (family: 'heat' | 'cool' | 'two' | 'clean' | 'look' | 'pick', object: string, target: string, habits = 1) =>
       Number(habitChance({ family, object, target }, habits).toFixed(6));
-    assert.deepEqual([chance('heat', 'egg', 'sinkbasin'), chance('heat', 'mug', 'sinkbasin')], [0.95, 0.3]);
-    assert.deepEqual([chance('cool', 'mug', 'cabinet'), chance('cool', 'egg', 'countertop')], [0.95, 0.3]);
-    assert.deepEqual([chance('clean', 'fork', 'drawer'), chance('clean', 'mug', 'cabinet')], [0.95, 0.3]);
-    assert.deepEqual([chance('two', 'mug', 'cabinet'), chance('two', 'mug', 'shelf')], [0.95, 0.3]);
-    assert.equal(chance('look', 'book', 'desklamp'), 0.3);
+    assert.deepEqual([chance('heat', 'egg', 'sinkbasin'), chance('heat', 'mug', 'sinkbasin')], [0.8, 0.3]);
+    assert.deepEqual([chance('cool', 'mug', 'cabinet'), chance('cool', 'egg', 'countertop')], [0.8, 0.3]);
+    assert.deepEqual([chance('clean', 'fork', 'drawer'), chance('clean', 'mug', 'cabinet')], [0.8, 0.3]);
+    assert.deepEqual([chance('two', 'mug', 'cabinet'), chance('two', 'mug', 'shelf')], [0.8, 0.3]);
+    assert.deepEqual([chance('look', 'watch', 'desklamp'), chance('look', 'book', 'desklamp')], [0.8, 0.3]);
     assert.equal(chance('pick', 'mug', 'cabinet'), 0);
-    assert.deepEqual([chance('heat', 'egg', 'sinkbasin', 0.5), chance('heat', 'mug', 'sinkbasin', 0)], [0.475, 0]);
+    assert.deepEqual([chance('heat', 'egg', 'sinkbasin', 0.5), chance('heat', 'mug', 'sinkbasin', 0)], [0.4, 0]);
   });
 
   test('the seed decides the episode', () => {
