@@ -126,14 +126,14 @@ export async function ensureServers({ home: directory, onProgress, env = process
     if (!endpoints) throw new RatchetError('Unavailable', `the servers of ${home} ended while they were being started`);
     if (!named.s3) await ensureBucket(endpoints.s3);
 
-    let left = false;
-    const leave = async (stopUnused: boolean): Promise<void> => {
-      if (left) return;
-      left = true;
-      await supervisor.stop({ leave: true });
-      await writing;
-      await leaveHome(home, me, stopUnused, onProgress);
-    };
+    // Who asks a second time waits for the first: whoever ends the process then must not do it half-way.
+    let leaving: Promise<void> | undefined;
+    const leave = (stopUnused: boolean): Promise<void> =>
+      (leaving ??= (async () => {
+        await supervisor.stop({ leave: true });
+        await writing;
+        await leaveHome(home, me, stopUnused, onProgress);
+      })());
     return {
       endpoints,
       get pids() {

@@ -72,7 +72,7 @@ export const recipeSchema = z
     panels: z.strictObject({ train: count(100_000), validation: count(100_000), seen: count(100_000), unseen: count(100_000) }),
     warmStart: z.strictObject({
       demonstrations: count(1_000_000),
-      /** How strong the demonstrator's habits are, in [0, 1]: 0 none, 1 nearly always where the context invites them. */
+      /** How strong the demonstrator's habits are, in [0, 1]: 0 none, 1 in four of five episodes where the context invites them. */
       habits: share,
       /** Probability of a random command at a turn of a demonstration. */
       noise: share,

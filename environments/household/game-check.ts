@@ -4,7 +4,7 @@ import { HouseholdEnvironment } from './engine/environment.ts';
 import type { Game } from './engine/game.ts';
 import type { IndexedGame } from './game-index.ts';
 import { loadIndexed } from './indexed-games.ts';
-import { MOST_STATES, planOf } from './planner.ts';
+import { MOST_STATES, searchPlan } from './planner.ts';
 import { ALFWORLD_TURN_CAP } from './world.ts';
 
 /**
@@ -62,12 +62,12 @@ function searched(game: Game, why: string, mostStates: number): Finding {
   for (const everyCommand of [false, true]) {
     const play = new HouseholdEnvironment(game, { turnCap: ALFWORLD_TURN_CAP });
     try {
-      return { verdict: 'solvable', turns: planOf(play, { mostStates, everyCommand }).length, detail: why };
+      const plan = searchPlan(play, { mostStates, everyCommand });
+      if (plan !== null) return { verdict: 'solvable', turns: plan.length, detail: why };
     } catch (error) {
-      if (!(error instanceof RatchetError)) throw error;
-      if (error.type === 'OutOfMemory')
+      if (error instanceof RatchetError && error.type === 'OutOfMemory')
         return { verdict: 'undecided', turns: null, detail: `${why}, and the planner found no plan among ${mostStates} states` };
-      if (error.type !== 'BadInput') throw error;
+      throw error;
     }
   }
   return { verdict: 'unsolvable', turns: null, detail: `${why}, and no commands of at most ${ALFWORLD_TURN_CAP} turns solve it` };

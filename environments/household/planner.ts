@@ -45,6 +45,13 @@ export function planOf(
   game: Plannable,
   { mostStates = MOST_STATES, everyCommand = false }: { mostStates?: number; everyCommand?: boolean } = {},
 ): string[] {
+  const plan = searchPlan(game, { mostStates, everyCommand });
+  if (plan === null) throw badInput('game', game.instruction, 'a game that can be solved in the turns that are left');
+  return plan;
+}
+
+/** As `planOf`; null when no plan fits into the turns that are left, so that it cannot be taken for a game that fails while it is played. */
+export function searchPlan(game: Plannable, { mostStates, everyCommand }: { mostStates: number; everyCommand: boolean }): string[] | null {
   const start = game.snapshot();
   try {
     return search(game, mostStates, everyCommand ? allOf : relevance(game));
@@ -56,7 +63,7 @@ export function planOf(
 /** Asked anew after every step, which the type checker cannot know. */
 const isSolved = (game: Environment): boolean => game.outcome === 1;
 
-function search(game: Plannable, mostStates: number, worthTrying: Choice): string[] {
+function search(game: Plannable, mostStates: number, worthTrying: Choice): string[] | null {
   if (isSolved(game)) return [];
   const seen = new Set([game.stateDigest]);
   let frontier: Node[] = [{ snapshot: game.snapshot(), parent: null, command: '', arrived: null }];
@@ -78,7 +85,7 @@ function search(game: Plannable, mostStates: number, worthTrying: Choice): strin
     }
     frontier = next;
   }
-  throw badInput('game', game.instruction, 'a game that can be solved in the turns that are left');
+  return null;
 }
 
 function commandsTo(node: Node): string[] {

@@ -45,6 +45,8 @@ export interface SlotStatus {
 interface Slot {
   number: number;
   child: ComputeProcess | null;
+  /** Resolves when the child that was let go is gone. */
+  leaving: Promise<void>;
   job: string | null;
   /** Runs out when the child has been idle for IDLE_BOUND_MS. */
   idle: NodeJS.Timeout | null;
@@ -69,7 +71,7 @@ export class ComputePool {
     if (!(options.memoryBytes >= LEAST_MEMORY_BYTES)) throw badInput('memoryBytes', options.memoryBytes, `at least ${LEAST_MEMORY_BYTES}`);
     if (URL.parse(options.jobModule)?.protocol !== 'file:') throw badInput('jobModule', options.jobModule, 'a file: URL');
     this.#options = options;
-    this.#slots = Array.from({ length: options.slots }, (_, number) => ({ number, child: null, job: null, idle: null }));
+    this.#slots = Array.from({ length: options.slots }, (_, number) => ({ number, child: null, leaving: Promise.resolve(), job: null, idle: null }));
   }
 
   /**
@@ -126,7 +128,7 @@ export class ComputePool {
     const { child } = slot;
     if (slot.job !== null || child === null || child.rssBytes <= IDLE_MEMORY_BYTES) return;
     slot.child = null;
-    void child.kill();
+    slot.leaving = child.kill();
   }
 
   status(): SlotStatus[] {
@@ -141,7 +143,7 @@ export class ComputePool {
     this.#closed = true;
     for (const wake of this.#waiting.splice(0)) wake();
     for (const { idle } of this.#slots) if (idle !== null) clearTimeout(idle);
-    await Promise.all(this.#slots.map((slot) => slot.child?.kill()));
+    await Promise.all(this.#slots.flatMap((slot) => [slot.leaving, slot.child?.kill()]));
   }
 
   async #acquire(name: string, signal?: AbortSignal): Promise<Slot> {
@@ -179,6 +181,8 @@ export class ComputePool {
     if (held?.alive && held.rssBytes <= this.#options.memoryBytes * WARM_MEMORY_SHARE) return held;
     if (held?.alive) await held.kill();
     slot.child = null;
+    // Its memory is the next one's.
+    await slot.leaving;
     const { jobModule, lanes, memoryBytes, env = {}, onLine } = this.#options;
     slot.child = await ComputeProcess.start({
       jobModule,

@@ -56,6 +56,18 @@ const ONE_ROPE = {
   walkthrough: null,
 };
 
+const BELLS = Array.from({ length: 28 }, (_, i) => `bell_bar_${i}`);
+/** Loads, and explodes as soon as a bell was rung: muffling it would have 28^3 effects. */
+const EXPLODES = {
+  ...ONE_ROPE,
+  pddl_domain: ONE_ROPE.pddl_domain.replace(
+    '(not (rung ?b)))',
+    '(and (not (rung ?b)) (forall (?x ?y ?z - bell) (when (and (rung ?x) (rung ?y)) (not (rung ?z))))))',
+  ),
+  pddl_problem: `(define (problem p) (:domain belfry) (:objects ${BELLS.join(' ')} - bell rope_bar_0 - rope)
+    (:init ${BELLS.map((bell) => `(hangs ${bell})`).join(' ')} (whole rope_bar_0)) (:goal (and (rung bell_bar_0) (rung bell_bar_1))))`,
+};
+
 test('bad games are named, each with its reason, and the exit code is 1', async () => {
   const household = gameFileOf(homeOf('train/heat/000003'));
   const folder = writeGames(join(home, 'bad'), {
@@ -63,6 +75,7 @@ test('bad games are named, each with its reason, and the exit code is 1', async 
     'no-walkthrough/game.tw-pddl': bellGame(1, { walkthrough: null }),
     'idle-turn/game.tw-pddl': bellGame(2, { walkthrough: ['help', 'ring bell 3', 'ring bell 2'] }),
     'one-rope/game.tw-pddl': bellGame(9, ONE_ROPE),
+    'explodes/game.tw-pddl': bellGame(10, EXPLODES),
     'household/game.tw-pddl': JSON.stringify({ ...household, walkthrough: ['look'] }),
     'too-short/game.tw-pddl': bellGame(3, { walkthrough: ['ring bell 3'] }),
     'wrong-words/game.tw-pddl': bellGame(4, { walkthrough: ['ring bell 3', 'strike bell 2'] }),
@@ -78,7 +91,7 @@ test('bad games are named, each with its reason, and the exit code is 1', async 
     ratchet(['games', 'check', folder, '--json'], { env }),
   ]);
   assert.deepEqual([text.code, json.code], [1, 1]);
-  assert.match(text.err, /^ratchet: 5 games of .* no good; the first is no-domain: /);
+  assert.match(text.err, /^ratchet: 6 games of .* no good; the first is explodes: /);
   assert.doesNotMatch(text.err, /\n\s+at /);
   const { games, problems } = JSON.parse(json.out) as {
     games: { id: string; verdict: string; turns: number | null; detail: string | null }[];
@@ -92,6 +105,7 @@ test('bad games are named, each with its reason, and the exit code is 1', async 
     'wrong-words': 'solvable',
     household: 'solvable',
     'one-rope': 'unsolvable',
+    explodes: 'broken',
     'no-domain': 'broken',
     'no-goal': 'broken',
   });
@@ -103,6 +117,7 @@ test('bad games are named, each with its reason, and the exit code is 1', async 
   const detailOf = (id: string): string => games.find((game) => game.id === id)?.detail ?? '';
   assert.match(detailOf('too-short'), /its walkthrough of 1 turns does not solve it/);
   assert.match(detailOf('wrong-words'), /turn 2 of its walkthrough, "strike bell 2", is not admissible/);
+  assert.match(detailOf('explodes'), /effects range over more than/);
   assert.match(detailOf('no-goal'), /goal/);
   assert.deepEqual(
     problems.map(({ path, kind }) => [path.split('/')[0], kind]),

@@ -23,11 +23,14 @@ export interface Differences {
   worstWeight: string;
 }
 
-function most(values: Iterable<number>): number {
+/** The largest magnitude; NaN where one is NaN. */
+export function most(values: Iterable<number>): number {
   let largest = 0;
-  for (const value of values) if (!(Math.abs(value) <= largest)) largest = Math.abs(value); // NaN is the largest
+  for (const value of values) largest = Math.max(largest, Math.abs(value));
   return largest;
 }
+/** Is the difference worse than the worst so far? NaN is worse than any number. */
+const isWorse = (found: number, worst: number): boolean => !Number.isNaN(worst) && !(found <= worst);
 function difference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return a.length === b.length ? most(Array.from(a, (value, i) => value - b[i]!)) : Infinity;
 }
@@ -75,7 +78,7 @@ export async function compareWithGolden(file: string, lane: Lane): Promise<Diffe
   if (ours !== theirs) throw new Error(`gradients of ${ours}; ${theirs} were expected`);
   for (const [name, { data }] of expected) {
     const relative = difference(gradients.get(name)!, data) / most(data);
-    if (!(relative <= worst.gradients)) Object.assign(worst, { gradients: relative, worstGradient: name });
+    if (isWorse(relative, worst.gradients)) Object.assign(worst, { gradients: relative, worstGradient: name });
   }
 
   const trainer = await createTrainer(model, {
@@ -90,7 +93,7 @@ export async function compareWithGolden(file: string, lane: Lane): Promise<Diffe
     const after = adapter ? trainer.adapter()!.tensors : trainer.model().tensors;
     for (const [name, { data }] of group('trained/')) {
       const apart = difference(after.get(name)!.data, data);
-      if (!(apart <= worst.weights)) Object.assign(worst, { weights: apart, worstWeight: name });
+      if (isWorse(apart, worst.weights)) Object.assign(worst, { weights: apart, worstWeight: name });
     }
   } finally {
     await trainer.close();

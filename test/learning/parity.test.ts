@@ -7,7 +7,7 @@ import { globSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Lane } from '../../learning/lanes/lane.ts';
-import { TOLERANCE, compareWithGolden } from './golden-case.ts';
+import { TOLERANCE, compareWithGolden, most } from './golden-case.ts';
 
 const FOLDER = join(import.meta.dirname, 'golden');
 const files = globSync('*.safetensors', { cwd: FOLDER }).sort();
@@ -20,6 +20,10 @@ after(() => lane.close());
 
 test('there are golden files, made by the pinned script', () => {
   assert.ok(files.length >= 6, files.join());
+});
+
+test('a number that is none is never within a tolerance', () => {
+  assert.ok(Number.isNaN(most([Number.NaN, 1e-7])) && Number.isNaN(most([1, Number.NaN, 2])));
 });
 
 for (const file of files) {
