@@ -24,6 +24,8 @@ const VARIANTS: Record<string, string[]> = {
   permuted: [...ONE_ITERATION, 'update.control=permuted'],
   /** The PRM is taught labels dealt out at random. */
   shuffled: [...ONE_ITERATION, 'label.control=shuffled'],
+  /** The same, updated although that PRM predicts nothing on held-out games. */
+  'shuffled-ungated': [...ONE_ITERATION, 'label.control=shuffled', 'gate.minCorrelation=-1'],
   /** As much more supervised training on the demonstrations. */
   'more-demonstrations': [
     ...ONE_ITERATION,
