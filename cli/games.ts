@@ -36,7 +36,9 @@ export function chooseGames({ environment, panels, warmStart, seed }: Recipe): C
   }
   const index = indexGames(source);
   const roles = rolesOf(index);
-  const listOf = (role: TaskPanel['role'], count: number): IndexedGame[] => {
+  const listOf = (role: TaskPanel['role'], count: number | string): IndexedGame[] => {
+    // A stored panel has its games already.
+    if (typeof count === 'string') return [];
     const games = new Random(['games', seed, role]).shuffled(roles[role]);
     if (games.length === 0 || (role !== 'train' && games.length < count))
       throw badInput(`panels.${role}`, count, `${source} has ${games.length} ${role} games; ask for at most so many`);

@@ -6,6 +6,7 @@ import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/c
 import { existsSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { storeModel } from '../activities/stages/models.ts';
+import { panelsGiven } from '../activities/stages/panels.ts';
 import { createRun, listRuns } from '../artifacts/run-log.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { digestJson } from '../core/digest.ts';
@@ -100,6 +101,7 @@ export interface Launched {
 /** Launches a prepared recipe under `runId`, or under the next free id. Throws Conflict when the id belongs to another recipe. */
 export async function launch(session: Session, { recipe: asked, games, initial: given }: Prepared, runId?: string): Promise<Launched> {
   const { store } = session;
+  await panelsGiven(store, asked);
   const initial = given && (await storeModel(store, given.model, given.tokenizerJson));
   const played = await storeGames(store, asked, games);
   const recipe: Recipe = initial ? { ...played, policy: { ...played.policy, initial: initial.sha256 } } : played;

@@ -9,6 +9,8 @@ const share = z.number().min(0).max(1);
 const openShare = z.number().gt(0).lt(1);
 const rate = z.number().gt(0).max(1);
 
+const panel = z.union([count(100_000), z.string().regex(/^[0-9a-f]{64}$/, 'use a number of tasks, or the digest of a stored panel')]);
+
 const strategy = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('greedy') }),
   z.strictObject({ kind: z.literal('sample'), temperature: z.number().gt(0).max(10) }),
@@ -68,8 +70,11 @@ export const recipeSchema = z
       context: z.int().min(32).max(32768),
       initial: z.string().min(1).nullable().default(null),
     }),
-    /** Tasks per panel. Demonstrations take the first tasks of the train panel, the collection of each iteration the next ones. */
-    panels: z.strictObject({ train: count(100_000), validation: count(100_000), seen: count(100_000), unseen: count(100_000) }),
+    /**
+     * Tasks per panel; those that are not trained on may also be stored panels, named by their digests. Demonstrations take the first tasks of the train
+     * panel, the collection of each iteration the next ones.
+     */
+    panels: z.strictObject({ train: count(100_000), validation: panel, seen: panel, unseen: panel }),
     warmStart: z.strictObject({
       demonstrations: count(1_000_000),
       /** How strong the demonstrator's habits are, in [0, 1]: 0 none, 1 in four of five episodes where the context invites them. */

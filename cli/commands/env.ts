@@ -1,10 +1,14 @@
 /** `ratchet env serve`: other programs play our environments over OpenEnv's WebSocket protocol or AgentGym's HTTP routes. */
 import { Command } from 'commander';
 import { readFileSync } from 'node:fs';
+import { worldOf } from '../../activities/stages/games.ts';
+import { storedPanel } from '../../activities/stages/panels.ts';
 import { badInput } from '../../core/errors.ts';
 import type { GameIndex } from '../../environments/household/game-index.ts';
 import { worldNamed } from '../../environments/registry.ts';
+import { tasksOfFolder, tasksOfPanel, tasksOfWorld, type ServedTasks } from '../../environments/serve/tasks.ts';
 import { note, print } from '../output.ts';
+import { withSession } from '../session.ts';
 import { indexWithProgress, problemLines } from '../game-folders.ts';
 
 const GENERATED = 'generated';
@@ -22,6 +26,7 @@ interface Options {
   port: string;
   games: string;
   tasks: string;
+  panel?: string;
   maxSessions: string;
   idleTimeout: string;
   sessionTimeout: string;
@@ -32,6 +37,7 @@ export function envCommand(): Command {
     .description('serve the household world to other programs (OpenEnv: WebSocket /ws; AgentGym: POST /create) until Ctrl-C')
     .option('--games <folder>', 'a folder of ALFWorld data, or `generated`', GENERATED)
     .option('--tasks <n>', 'tasks in each split of the generated games', String(DEFAULTS.tasks))
+    .option('--panel <sha256>', 'exactly the games of this stored panel, in its order, instead')
     .option(
       '--host <address>',
       'address to listen on; there is no authentication, so keep to this machine or a trusted network',
@@ -54,12 +60,16 @@ async function serveCommand(options: Options): Promise<void> {
   const port = within('--port', options.port, 0, 65_535);
   const perSplit = within('--tasks', options.tasks, 1, MOST_TASKS);
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+  if (options.panel !== undefined && options.games !== GENERATED)
+    throw badInput('--panel', options.panel, 'not together with --games: the panel says which games');
   // Only this command needs the server's libraries.
-  const [{ serveEnvironment }, { tasksOfFolder, tasksOfWorld }] = await Promise.all([
-    import('../../environments/serve/server.ts'),
-    import('../../environments/serve/tasks.ts'),
-  ]);
-  const tasks = options.games === GENERATED ? tasksOfWorld(worldNamed('household'), perSplit) : tasksOfFolder(indexed(options.games));
+  const { serveEnvironment } = await import('../../environments/serve/server.ts');
+  const tasks =
+    options.panel !== undefined
+      ? await tasksOfStored(options.panel)
+      : options.games === GENERATED
+        ? tasksOfWorld(worldNamed('household'), perSplit)
+        : tasksOfFolder(indexed(options.games));
   const server = await serveEnvironment(tasks, {
     ...bounds,
     host: options.host,
@@ -79,6 +89,19 @@ async function serveCommand(options: Options): Promise<void> {
       .map(([why, n]) => `${n} ${why}`)
       .join(', ')}`,
   );
+}
+
+/** The panel's games are fetched once and kept in memory, some 0.2 MB each where they are files; the store is not needed while it serves. */
+async function tasksOfStored(digest: string): Promise<ServedTasks> {
+  return withSession({ borrow: true }, async ({ store }) => {
+    const { panel } = await storedPanel(store, digest, '--panel');
+    const world = await worldOf(
+      store,
+      panel,
+      panel.tasks.map(({ id }) => ({ task: id })),
+    );
+    return tasksOfPanel(panel, digest, world);
+  });
 }
 
 /** Games that cannot be served are named, and the others are served. */

@@ -1,8 +1,7 @@
 /** `ratchet panel`: task panels. `make` draws one from a folder of ALFWorld data or from generated games, and stores it with its games; `show` reads one. */
 import { Command } from 'commander';
-import { TASKS_PER_SEED } from '../../activities/stages/panels.ts';
-import { objectKey, type ArtifactStore } from '../../artifacts/store.ts';
-import { badInput, RatchetError } from '../../core/errors.ts';
+import { storedPanel, TASKS_PER_SEED } from '../../activities/stages/panels.ts';
+import { badInput } from '../../core/errors.ts';
 import { nearest } from '../../core/nearest.ts';
 import type { ArtifactRef, TaskPanel } from '../../core/nouns.ts';
 import { Random } from '../../core/random.ts';
@@ -102,23 +101,9 @@ function ofFolder(folder: string, asked: string | undefined, tasks: number, seed
 }
 
 async function showPanel(digest: string, { json }: { json?: boolean }): Promise<void> {
-  if (!/^[0-9a-f]{64}$/.test(digest)) throw badInput('sha256', digest, '64 hexadecimal digits, as `ratchet panel make` prints');
-  const { ref, panel } = await withSession({ borrow: true }, ({ store }) => readPanel(store, digest));
+  const { ref, panel } = await withSession({ borrow: true }, ({ store }) => storedPanel(store, digest, 'sha256'));
   if (json) printJson(panel);
   else print(...text(ref, panel));
-}
-
-async function readPanel(store: ArtifactStore, sha256: string): Promise<{ ref: ArtifactRef; panel: TaskPanel }> {
-  const key = objectKey(sha256);
-  const bytes = await store.size(key);
-  if (bytes === null) throw badInput('sha256', sha256, 'the store has no such object');
-  const ref = { key, sha256, bytes };
-  const value = await store.getJson<Partial<TaskPanel>>(ref).catch((error: unknown) => {
-    if (error instanceof SyntaxError || (error instanceof RatchetError && error.type === 'Corrupt')) return null;
-    throw error;
-  });
-  if (!Array.isArray(value?.tasks) || typeof value.role !== 'string') throw badInput('sha256', sha256, 'that object is no task panel');
-  return { ref, panel: value as TaskPanel };
 }
 
 function text({ sha256 }: ArtifactRef, { role, environment, turnCap, seed, tasks }: TaskPanel): string[] {

@@ -44,6 +44,16 @@ export function tasksOfWorld(world: World, perSplit: number): ServedTasks {
   };
 }
 
+/** Exactly the tasks of a panel, in its order, as one split named by its role. `world` can open them. */
+export function tasksOfPanel({ role, environment, tasks }: TaskPanel, digest: string, world: World): ServedTasks {
+  return {
+    name: environment,
+    description: `${environment}, panel ${digest}: ${tasks.length} ${role} tasks`,
+    splits: [{ name: role, type: TYPES[role], tasks: tasks.map(({ id, family, sha256 }) => ({ id, family, sha256 })) }],
+    open: ({ id }) => world.open(id),
+  };
+}
+
 /** All games of a folder of ALFWorld data, split as it is. Games are loaded when they are asked for. */
 export function tasksOfFolder(index: GameIndex): ServedTasks {
   const games = new IndexedGames(index);
