@@ -51,7 +51,9 @@ export function providerEnvironment(provider: Provider): Record<string, string> 
 
 /**
  * What a provider's libraries read from the environment when they start. Float32 shall be float32: with TF32, the default of ONNX Runtime's CUDA provider,
- * the factors of a product keep 10 bits.
+ * the factors of a product keep 10 bits. ONNX Runtime's binding for Node passes no option for it, so it is a variable of cuBLAS, which each session reads when
+ * it is made. Reading is not safe while another thread adds variables (getenv of glibc): a session that misses it computes in TF32. So it is set before a
+ * process starts wherever we start it, and nothing here writes the environment afterwards.
  */
 export function nativeEnvironment(provider: Provider): Record<string, string> {
   return provider.name === 'cuda' ? { NVIDIA_TF32_OVERRIDE: process.env['NVIDIA_TF32_OVERRIDE'] ?? '0' } : {};

@@ -47,7 +47,8 @@ class LaneThread {
 
   constructor(provider: Provider) {
     // The libraries of a provider read the environment of the process, which a thread's copy is not.
-    Object.assign(process.env, nativeEnvironment(provider));
+    // Nothing is written that is there already: a library that reads it at that moment might miss it.
+    for (const [name, value] of Object.entries(nativeEnvironment(provider))) if (process.env[name] !== value) process.env[name] = value;
     this.#provider = provider;
     this.#worker = new Worker(new URL('./lane-worker.ts', import.meta.url), { workerData: provider });
     this.#worker.on('message', (answer: Answer) => {
