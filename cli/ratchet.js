@@ -13,6 +13,8 @@ import { fileURLToPath } from 'node:url';
 const LEAST_NODE = [22, 18];
 /** Set for the process that was handed over to, so that a broken dependency cannot hand over for ever. */
 const HANDED_OVER = 'RATCHET_HANDED_OVER';
+/** What is sent to this process is meant for the one that it handed over to: asking it to end, to write checkpoints, to draw anew. */
+const PASSED_ON = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2', 'SIGWINCH', 'SIGCONT'];
 
 const version = process.env.RATCHET_PRETEND_NODE ?? process.versions.node;
 const [major = 0, minor = 0] = version.split('.').map(Number);
@@ -35,19 +37,29 @@ if (recent) {
   process.exitCode = 3;
 }
 
-/** Runs the same command with the pinned Node. The channel tells it when this process is killed, so that it does not go on without a terminal. */
+/** Runs the same command with the pinned Node, and ends as it ends. The channel tells it when this process is killed, so that it does not go on without a terminal. */
 function handOver() {
   const { RATCHET_PRETEND_NODE: _, ...env } = process.env;
   const child = spawn(pinned, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], {
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
     env: { ...env, [HANDED_OVER]: '1' },
+    // In a group of its own, so that Ctrl-C in the terminal, too, reaches it once: by this process.
+    detached: true,
   });
-  // A terminal sends Ctrl-C to both processes; anybody else sends signals to this one only.
-  process.on('SIGINT', () => undefined);
-  for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  for (const signal of PASSED_ON) process.on(signal, () => child.kill(signal));
+  process.on('SIGTSTP', () => {
+    child.kill('SIGSTOP');
+    process.kill(process.pid, 'SIGSTOP');
+  });
   child.on('error', (error) => {
     console.error(`ratchet: ${pinned} cannot be run: ${error.message}`);
     process.exitCode = 3;
   });
-  child.on('exit', (code, signal) => process.exit(signal ? 128 + constants.signals[signal] : (code ?? 1)));
+  child.on('exit', (code, signal) => {
+    if (signal === null) process.exit(code ?? 1);
+    process.removeAllListeners(signal);
+    process.kill(process.pid, signal);
+    // A signal that ends nobody in this process.
+    process.exit(128 + constants.signals[signal]);
+  });
 }

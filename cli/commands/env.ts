@@ -78,10 +78,12 @@ async function serveCommand(options: Options): Promise<void> {
     pingIntervalMs: PING_INTERVAL_MS,
     onBug: (error) => note(`ratchet: an answer failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`),
   });
-  print(`${tasks.description}`, `listening on ${server.url} (at most ${bounds.maxSessions} sessions)`);
-  await new Promise<void>((resolve) => {
+  // Before anybody is told that it is there, and could end it.
+  const asked = new Promise<void>((resolve) => {
     for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => resolve());
   });
+  print(`${tasks.description}`, `listening on ${server.url} (at most ${bounds.maxSessions} sessions)`);
+  await asked;
   await server.close();
   const { opened, refused, ended } = server.counts();
   print(

@@ -74,10 +74,12 @@ async function serveModels(options: ServeCommandOptions): Promise<void> {
   });
   if (apiKey === null && !/^(127\.|localhost$|::1$)/.test(options.host))
     note(`ratchet: anybody who reaches ${options.host} can use this server; an API key (RATCHET_API_KEY) keeps others out`);
-  print(`${server.served.join(' and ')} at ${server.url}`);
-  await new Promise<void>((resolve) => {
+  // Before anybody is told that it is there, and could end it.
+  const asked = new Promise<void>((resolve) => {
     for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => resolve());
   });
+  print(`${server.served.join(' and ')} at ${server.url}`);
+  await asked;
   note('ratchet: finishing what was asked; again to end at once');
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => void server.stop());
   await server.stop();

@@ -1,6 +1,7 @@
 /** The entry that any Node can read: hands over to the pinned Node where the one at hand is too old, else says what to install. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,6 +13,9 @@ const manifest = JSON.parse(readFileSync(join(import.meta.dirname, '..', '..', '
   bin: { ratchet: string };
   version: string;
 };
+
+/** A command that has not ended so long after its signal never will. */
+const HANGS_MS = 20_000;
 
 test('a Node that is too old, and no other: one clear message', async () => {
   const { code, out, err } = await ratchet(['recipes'], { env: { RATCHET_PRETEND_NODE: '20.20.2', RATCHET_PINNED_NODE: '/nowhere/node' } });
@@ -26,6 +30,29 @@ test('a Node that is too old beside the pinned one: the pinned one does it, exit
   assert.equal(listed.code, 0);
   assert.ok((JSON.parse(listed.out) as { name: string }[]).some(({ name }) => name === 'agentprm-household'));
   assert.equal((await ratchet(['recipez'], { env })).code, 2);
+});
+
+test('signals to the one process that a person sees are passed on, and it ends as what it handed over to', async () => {
+  const begun = async (...args: string[]) => {
+    const child = spawn(process.execPath, [ENTRY, ...args], {
+      env: { ...process.env, RATCHET_PRETEND_NODE: '20.20.2' },
+      stdio: ['pipe', 'pipe', 'inherit'],
+      timeout: HANGS_MS,
+      killSignal: 'SIGKILL',
+    });
+    await once(child.stdout, 'data');
+    return { child, exited: once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]> };
+  };
+  // A server ends in order, with code 0.
+  const serving = await begun('env', 'serve', '--tasks', '1', '--port', '0');
+  serving.child.kill('SIGINT');
+  assert.deepEqual(await serving.exited, [0, null]);
+  // A game that waits for its player knows of no signal.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    const playing = await begun('play');
+    playing.child.kill(signal);
+    assert.deepEqual(await playing.exited, [null, signal]);
+  }
 });
 
 test('the least version is the one that package.json names, and the entry is its bin', () => {
