@@ -139,7 +139,8 @@ const LEARNING: Column<HistoryRow>[] = [
 
 function decisionText(decision: Decision | null): string {
   if (!decision) return NONE;
-  const verdict = decision.promoted ? `promoted, step ${decision.step}` : 'kept the old';
+  const kept = decision.verdict === 'unanswered' ? 'stopped unanswered, kept the old' : 'kept the old';
+  const verdict = decision.promoted ? `promoted, step ${decision.step}` : kept;
   return `${verdict}: ${percent(decision.incumbentScore)} -> ${percent(decision.score)}`;
 }
 

@@ -14,7 +14,7 @@ import { amendRecipe, type Amendment } from '../recipes/amend.ts';
 import type { Recipe } from '../recipes/schema.ts';
 import type { LabelReport } from '../rewards/labels.ts';
 import type { RewardModelReport } from '../rewards/reward-model.ts';
-import type { LoopState } from '../workflows/improvement-loop.ts';
+import type { LoopState, Verdict } from '../workflows/improvement-loop.ts';
 
 export interface GenesisBody extends Partial<Pick<LoopState, 'policy' | 'demonstrations' | 'tasksUsed' | 'reports' | 'iteration'>> {
   recipe: Recipe;
@@ -45,7 +45,7 @@ export interface Decision {
   incumbentScore: number;
   minGain: number;
   /** Only where a person was asked. */
-  verdict?: 'approved' | 'rejected';
+  verdict?: Verdict;
 }
 
 /** Of iterations from 1 on. */

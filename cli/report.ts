@@ -6,6 +6,7 @@ import { chart, type Series } from './chart.ts';
 import { count, decimals, percent, percentEstimate, points, pointsEstimate, short } from './format.ts';
 import { historyRows, mainPanel, type HistoryRow } from './history.ts';
 import { isIterationBody, recipeAfter, type RunRecords } from './records.ts';
+import type { Verdict } from '../workflows/improvement-loop.ts';
 
 /** File name to content. */
 export type ReportFiles = Record<string, string>;
@@ -74,6 +75,11 @@ export function divergences(rows: readonly HistoryRow[], panel: string): string[
   });
 }
 
+const VERDICTS: Readonly<Record<Verdict, string>> = {
+  approved: 'approved by a person',
+  rejected: 'rejected by a person',
+  unanswered: 'stopped before anybody answered',
+};
 const ROW = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
 
 function markdownTable(titles: readonly string[], lines: readonly (readonly string[])[]): string[] {
@@ -125,7 +131,7 @@ function reportText(runId: string, records: RunRecords, rows: readonly HistoryRo
                 String(iteration),
                 percent(decision.incumbentScore),
                 percent(decision.score),
-                `${decision.promoted ? `promoted, step ${decision.step}` : 'kept the old'}${decision.verdict ? ` (${decision.verdict} by a person)` : ''}`,
+                `${decision.promoted ? `promoted, step ${decision.step}` : 'kept the old'}${decision.verdict ? ` (${VERDICTS[decision.verdict]})` : ''}`,
                 short(sha256),
               ],
             ]

@@ -19,7 +19,16 @@ import type { RecordEntry, RecordRef, Steering } from '../artifacts/record.ts';
 import type { ModelRef } from '../core/nouns.ts';
 import type { Recipe } from '../recipes/schema.ts';
 import { amendRecipe, type Amendment } from '../recipes/amend.ts';
-import { fork, iterate, warmStart, type ApprovalQuestion, type LoopCalls, type LoopState, type Phase } from './improvement-loop.ts';
+import {
+  fork,
+  iterate,
+  warmStart,
+  type ApprovalQuestion,
+  type LoopCalls,
+  type LoopState,
+  type Phase,
+  type Verdict,
+} from './improvement-loop.ts';
 import { stageCalls, type DurableCalls } from './stage-proxies.ts';
 
 export interface LoopInput {
@@ -97,7 +106,7 @@ export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
   let state = input.state;
   let phase: Phase = state ? 'collect' : 'warm start';
   let question: ApprovalQuestion | null = null;
-  let approved: boolean | null = null;
+  let answered: Verdict | null = null;
   const current = () => Math.min(recipe.iterations, state === null ? 0 : state.iteration + 1);
 
   setHandler(statusQuery, () => ({
@@ -127,11 +136,11 @@ export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
     tell(phase);
     return { ...control };
   };
-  const answer = (verdict: boolean, operator: Operator): Control => {
-    approved = verdict;
-    return steer(`${verdict ? 'approve' : 'reject'} ${question?.policy ?? ''}`, operator, {});
+  const answer = (verdict: 'approved' | 'rejected', operator: Operator): Control => {
+    answered = verdict;
+    return steer(`${verdict === 'approved' ? 'approve' : 'reject'} ${question?.policy ?? ''}`, operator, {});
   };
-  const refuseUnlessAsked = (_operator: Operator) => refuseIf(question === null || approved !== null, 'the run asks for no approval now');
+  const refuseUnlessAsked = (_operator: Operator) => refuseIf(question === null || answered !== null, 'the run asks for no approval now');
   setHandler(pauseUpdate, (operator) => steer('pause', operator, { paused: true }), {
     validator: (_operator: Operator) => refuseIf(control.paused, 'pause: the run is paused already'),
   });
@@ -159,8 +168,8 @@ export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
       },
     },
   );
-  setHandler(approveUpdate, (operator) => answer(true, operator), { validator: refuseUnlessAsked });
-  setHandler(rejectUpdate, (operator) => answer(false, operator), { validator: refuseUnlessAsked });
+  setHandler(approveUpdate, (operator) => answer('approved', operator), { validator: refuseUnlessAsked });
+  setHandler(rejectUpdate, (operator) => answer('rejected', operator), { validator: refuseUnlessAsked });
 
   const calls: LoopCalls = {
     ...gated(
@@ -169,10 +178,10 @@ export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
     ),
     async approve(asked) {
       question = asked;
-      // Whoever stops a run at its gate promotes nothing.
-      await condition(() => approved !== null || control.stopping);
+      // Whoever stops a run at its gate promotes nothing, and rejects nothing.
+      await condition(() => answered !== null || control.stopping);
       question = null;
-      return approved === true;
+      return answered ?? 'unanswered';
     },
   };
 

@@ -21,8 +21,11 @@ export interface LoopCalls extends StageCalls {
   /** Appends to the run's chain of records. */
   appendRecord(entry: RecordEntry): Promise<RecordRef>;
   /** Asks a person whether what validation would promote is promoted. Only called where the recipe says so (`gate.approval`). */
-  approve(question: ApprovalQuestion): Promise<boolean>;
+  approve(question: ApprovalQuestion): Promise<Verdict>;
 }
+
+/** A person's answer; `unanswered` where the run was stopped while it waited: then nothing is promoted, and nobody decided so. */
+export type Verdict = 'approved' | 'rejected' | 'unanswered';
 
 export interface ApprovalQuestion {
   iteration: number;
@@ -237,14 +240,14 @@ export async function iterate(
   const scores = { score: best?.validation.score ?? incumbent.score, incumbentScore: incumbent.score };
   const asked = better !== null && recipe.gate.approval === 'person';
   if (asked) tell('approval');
-  const approved = asked ? await calls.approve({ iteration, policy: better.policy.sha256, ...scores }) : true;
-  const promoted = approved ? better : null;
+  const verdict = asked ? await calls.approve({ iteration, policy: better.policy.sha256, ...scores }) : null;
+  const promoted = verdict === null || verdict === 'approved' ? better : null;
   const decision = {
     promoted: promoted !== null,
     step: promoted?.step ?? 0,
     ...scores,
     minGain: recipe.gate.minGain,
-    ...(asked && { verdict: approved ? 'approved' : 'rejected' }),
+    ...(verdict !== null && { verdict }),
   };
   const next = promoted?.policy ?? policy;
 

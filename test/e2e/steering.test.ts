@@ -131,8 +131,10 @@ test('amended, rejected, approved: what changed is recorded, who and why is atte
   assert.deepEqual((await verifyRun(store, 'steered')).problems, []);
 });
 
-test('a fork goes on from a closed iteration, names its parent, and computes nothing again', async () => {
-  await ratchet(['fork', 'steered', '--at-iteration', '1', '--set', 'gate.approval=none', '--set', 'iterations=2', '--id', 'forked']);
+test('a fork goes on from a closed iteration, names its parent, and computes nothing again; stopped at its gate, nobody has rejected anything', async () => {
+  await ratchet(['fork', 'steered', '--at-iteration', '1', '--set', 'iterations=2', '--id', 'forked']);
+  await asked('forked', 2);
+  await ratchet(['stop', 'forked', '--as', 'grace']);
   await client.workflow.getHandle('forked').result();
   const parent = await readChain(store, 'steered');
   const chain = await readChain(store, 'forked');
@@ -143,6 +145,13 @@ test('a fork goes on from a closed iteration, names its parent, and computes not
       ['intent', 2],
       ['outcome', 2],
     ],
+  );
+  const { decision } = chain[2]?.entry.body as IterationBody;
+  assert.deepEqual([decision.promoted, decision.verdict], [false, 'unanswered']);
+  const acts = await steeringOf('forked', chain.length);
+  assert.deepEqual(
+    acts.map(({ what, by }) => [what, by]),
+    [['stop', 'grace']],
   );
   const genesis = chain[0]?.entry.body as { parent: unknown; policy: { sha256: string } };
   assert.deepEqual(genesis.parent, parent[4]?.ref);

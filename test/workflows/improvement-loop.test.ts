@@ -5,7 +5,7 @@ import type { RecordEntry } from '../../artifacts/record.ts';
 import { digestJson } from '../../core/digest.ts';
 import type { ModelRef } from '../../core/nouns.ts';
 import { loadRecipe } from '../../recipes/load.ts';
-import { iterate, type LoopCalls, type LoopState } from '../../workflows/improvement-loop.ts';
+import { iterate, type LoopCalls, type LoopState, type Verdict } from '../../workflows/improvement-loop.ts';
 
 const ref = (name: string) => ({ key: `objects/${digestJson(name)}`, sha256: digestJson(name), bytes: 1 });
 const model = (name: string): ModelRef => ({
@@ -24,7 +24,7 @@ const STATE: LoopState = {
 };
 
 /** Stages whose reward model has this correlation on held-out games, and whose one candidate solves 8 of 10 validation games where the old policy solves 5. */
-function stages(correlation: number, approve = true): { calls: LoopCalls; called: string[]; records: RecordEntry[] } {
+function stages(correlation: number, approve: Verdict): { calls: LoopCalls; called: string[]; records: RecordEntry[] } {
   const called: string[] = [];
   const records: RecordEntry[] = [];
   const answers: Record<string, (input: never) => unknown> = {
@@ -55,7 +55,7 @@ function stages(correlation: number, approve = true): { calls: LoopCalls; called
   return { calls, called, records };
 }
 
-const turn = async (overrides: string[], correlation: number, approve = true) => {
+const turn = async (overrides: string[], correlation: number, approve: Verdict = 'approved') => {
   const played = stages(correlation, approve);
   const recipe = loadRecipe('agentprm-household', { scale: 'tiny', overrides: ['pairTruth.pairs=0', ...overrides] });
   const state = await iterate(recipe, STATE, played.calls, () => {});
@@ -86,10 +86,13 @@ test('the correlation does not matter to an update that asks no reward model', a
 
 test('a person who is asked decides, within what validation would promote', async () => {
   const ask = 'gate.approval=person';
-  assert.equal((await turn([ask], 0.5, true)).body.decision.verdict, 'approved');
-  const rejected = await turn([ask], 0.5, false);
+  assert.equal((await turn([ask], 0.5, 'approved')).body.decision.verdict, 'approved');
+  const rejected = await turn([ask], 0.5, 'rejected');
   assert.deepEqual([rejected.body.decision.verdict, rejected.body.decision.promoted], ['rejected', false]);
   assert.equal(rejected.state.policy.sha256, model('old').sha256);
+  // Stopped while it waited: nothing is promoted, and the record does not say that anybody rejected it.
+  const unanswered = await turn([ask], 0.5, 'unanswered');
+  assert.deepEqual([unanswered.body.decision.verdict, unanswered.body.decision.promoted], ['unanswered', false]);
   // Nothing to ask about: the gate wants more than the candidate gives.
   assert.ok(!(await turn([ask, 'gate.minGain=0.9'], 0.5)).called.includes('approve'));
 });
