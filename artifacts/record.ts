@@ -35,6 +35,14 @@ export interface RecordRef {
 export interface RunManifest {
   recipe: ArtifactRef;
   recipeSha256: Sha256;
+  /** Only of a run that forks: so it is taken up as one, also where its launch died before the first record. */
+  parent?: ForkPoint;
+}
+
+/** A closed iteration of another run in the same store. */
+export interface ForkPoint {
+  runId: string;
+  iteration: number;
 }
 
 /**

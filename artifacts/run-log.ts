@@ -6,7 +6,7 @@ import { canonicalJson, digestJson, sha256, type Sha256 } from '../core/digest.t
 import { badInput, RatchetError } from '../core/errors.ts';
 import { forEachBounded } from './bounded.ts';
 import { signAttestation, statementIn, type Envelope, type PublishedKey, type SigningKey } from './attestation.ts';
-import type { Attestation, RecordEntry, RecordRef, RunManifest, StageIndex, StageManifest } from './record.ts';
+import type { Attestation, ForkPoint, RecordEntry, RecordRef, RunManifest, StageIndex, StageManifest } from './record.ts';
 import type { ArtifactStore, CallOptions } from './store.ts';
 
 const RUNS = 'runs/';
@@ -58,20 +58,23 @@ export function stageIntent(stage: string, input: unknown): Sha256 {
   return digestJson({ stage, input });
 }
 
-/** Binds a run id to a resolved recipe. Throws Conflict when the run exists with another one. */
+/** Binds a run id to a resolved recipe and, for a fork, to what it goes on from. Throws Conflict when the run exists with another recipe. */
 export async function createRun(
   store: ArtifactStore,
   runId: string,
   recipe: object,
-  options: CallOptions = {},
+  { parent, ...options }: CallOptions & { parent?: ForkPoint } = {},
 ): Promise<{ created: boolean }> {
   const key = runKey(runId);
   const ref = await store.putJson(recipe, options);
   try {
-    return await store.commit(key, { recipe: ref, recipeSha256: ref.sha256 } satisfies RunManifest, options);
+    const manifest: RunManifest = { recipe: ref, recipeSha256: ref.sha256, ...(parent && { parent }) };
+    return await store.commit(key, manifest, options);
   } catch (error) {
     if (!(error instanceof RatchetError) || error.type !== 'Conflict') throw error;
     const existing = await readRun(store, runId, options);
+    // A fork is found by its recipe, too.
+    if (existing?.recipeSha256 === ref.sha256) return { created: false };
     throw new RatchetError(
       'Conflict',
       `run id: ${JSON.stringify(runId)} exists with another recipe (${existing?.recipeSha256.slice(0, 12)}, not ${ref.sha256.slice(0, 12)}); choose another run id or the same recipe`,

@@ -7,7 +7,8 @@ import { existsSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { storeModel } from '../activities/stages/models.ts';
 import { panelsGiven } from '../activities/stages/panels.ts';
-import { createRun, listRuns } from '../artifacts/run-log.ts';
+import type { ForkPoint } from '../artifacts/record.ts';
+import { createRun, listRuns, readRun } from '../artifacts/run-log.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { digestJson } from '../core/digest.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
@@ -23,8 +24,8 @@ import { RECIPE, type LoopInput } from '../workflows/durable-loop.ts';
 import type { improvementLoop } from '../workflows/index.ts';
 import { DEFAULT_FLEET, taskQueue } from '../workflows/task-queues.ts';
 import { chooseGames, storeGames, type ChosenGames } from './games.ts';
-import { loopStateOf, recipeAfter } from './records.ts';
-import { recordsOf } from './runs.ts';
+import { loopStateOf, recipeAfter, stateAfter, type RunRecords } from './records.ts';
+import { recordsOf, requireRecords } from './runs.ts';
 import { ask, type Session } from './session.ts';
 
 export interface LaunchOptions {
@@ -126,6 +127,11 @@ export async function takeUp(session: Session, runId: string, recipe: Recipe, in
   const state = await executionState(client, runId);
   if (state === 'RUNNING' || state === 'PAUSED') return { runId, how: 'attached' };
   const records = await recordsOf(session.store, runId);
+  const { parent } = (await readRun(session.store, runId)) ?? {};
+  if (records === null && parent) {
+    const { origin } = await forkedFrom(session.store, parent);
+    return begin(session, { ...fresh(runId, recipe, null), ...origin }, 'resumed');
+  }
   const amended = records ? recipeAfter(records) : { recipe, pending: [] };
   if (records && (records.iterations.at(-1)?.iteration ?? -1) >= amended.recipe.iterations) return { runId, how: 'finished' };
   const known = initial ?? records?.genesis.initial ?? null;
@@ -143,6 +149,18 @@ export async function takeUp(session: Session, runId: string, recipe: Recipe, in
     state: records && loopStateOf(records),
   };
   return begin(session, beginning, 'resumed', amended.pending);
+}
+
+/** What a fork goes on from, and the parent's records. Throws BadInput where the parent has not closed that iteration. */
+export async function forkedFrom(
+  store: ArtifactStore,
+  { runId, iteration }: ForkPoint,
+): Promise<{ records: RunRecords; origin: Pick<Beginning, 'initial' | 'state' | 'fork'> }> {
+  const records = await requireRecords(store, runId);
+  const state = stateAfter(records, iteration);
+  const closed = records.iterations.map((each) => each.iteration);
+  if (!state) throw badInput('--at-iteration', iteration, `a closed iteration of ${runId}: ${closed.join(', ') || 'there is none yet'}`);
+  return { records, origin: { initial: records.genesis.initial, state, fork: true } };
 }
 
 /** Temporal's word for the newest execution of a run; null where it knows none. */

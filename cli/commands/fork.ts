@@ -5,11 +5,10 @@ import { digestJson } from '../../core/digest.ts';
 import { badInput, RatchetError } from '../../core/errors.ts';
 import { amendRecipe } from '../../recipes/amend.ts';
 import { parseOverride } from '../../recipes/load.ts';
-import { begin, freeRunId, probe } from '../launch.ts';
+import { begin, forkedFrom, freeRunId, probe } from '../launch.ts';
 import { idOption, setOption, wholeNumber } from '../options.ts';
 import { print, printJson } from '../output.ts';
-import { recipeAfter, stateAfter } from '../records.ts';
-import { requireRecords } from '../runs.ts';
+import { recipeAfter } from '../records.ts';
 import { withSession } from '../session.ts';
 
 export function forkCommand(): Command {
@@ -24,11 +23,8 @@ export function forkCommand(): Command {
       const iteration = wholeNumber('--at-iteration', options.atIteration) as number;
       const forked = await withSession({ borrow: false }, async (session) => {
         const { store } = session;
-        const records = await requireRecords(store, parentId);
-        const state = stateAfter(records, iteration);
-        const closed = records.iterations.map((each) => each.iteration);
-        if (!state)
-          throw badInput('--at-iteration', iteration, `a closed iteration of ${parentId}: ${closed.join(', ') || 'there is none yet'}`);
+        const parent = { runId: parentId, iteration };
+        const { records, origin } = await forkedFrom(store, parent);
         const recipe = amendRecipe(recipeAfter(records, iteration).recipe, options.set.map(parseOverride));
         if (recipe.iterations <= iteration)
           throw badInput(
@@ -38,10 +34,9 @@ export function forkCommand(): Command {
           );
         await probe(session);
         const runId = options.id ?? (await freeRunId(store, recipe));
-        const { created } = await createRun(store, runId, recipe);
+        const { created } = await createRun(store, runId, recipe, { parent });
         if (!created) throw new RatchetError('Conflict', `run id: ${JSON.stringify(runId)} exists; a fork needs a new one`);
-        const { initial } = records.genesis;
-        return begin(session, { runId, recipe, recipeSha256: digestJson(recipe), initial, state, fork: true }, 'started');
+        return begin(session, { runId, recipe, recipeSha256: digestJson(recipe), ...origin }, 'started');
       });
       if (options.json) printJson({ run: forked.runId, parent: parentId, atIteration: iteration });
       else print(`run ${forked.runId} goes on from iteration ${iteration} of ${parentId}`, `npx ratchet watch ${forked.runId}`);
