@@ -5,7 +5,9 @@ import { RatchetError } from '../../core/errors.ts';
 import type { Estimate } from '../../core/nouns.ts';
 import { NONE, percentEstimate } from '../format.ts';
 import { historyRows, mainPanel } from '../history.ts';
-import { executionState } from '../launch.ts';
+import { runningHost } from '../host.ts';
+import { executionState, loopQueue } from '../launch.ts';
+import { isServed, QUEUE_KIND } from '../live/served.ts';
 import { columns, note, print, printJson } from '../output.ts';
 import { recipeOf, recordsOf } from '../runs.ts';
 import { withSession, type Session } from '../session.ts';
@@ -19,7 +21,10 @@ interface RunRow {
   /** Closed iterations; null before the warm start is over. */
   iteration: number | null;
   iterations: number;
-  /** `running`, `finished`, `stopped`, `failed`, ...; `unknown` where Temporal does not know the run or does not answer. */
+  /**
+   * `running`, `finished`, `stopped`, `failed`, ...; `interrupted` where Temporal would go on with the run and no worker is up to do it; `unknown` where
+   * Temporal does not know the run or does not answer.
+   */
   state: string;
   /** Success of the newest policy on the main panel, under its first strategy. */
   success: Estimate | null;
@@ -28,6 +33,7 @@ interface RunRow {
 
 /** Runs looked up at a time: each costs a few small reads. */
 const AT_ONCE = 8;
+const INTERRUPTED = 'interrupted';
 
 const COLUMNS: Column<RunRow>[] = [
   { title: 'run', cell: ({ run }) => run },
@@ -46,9 +52,14 @@ export function lsCommand(): Command {
         const rows = await runRows(session);
         if (json) printJson(rows);
         else if (rows.length === 0) print('No runs yet. `npm start` makes one.');
-        else print(...table(COLUMNS, rows, columns()));
+        else print(...table(COLUMNS, rows, columns()), ...hints(rows));
       });
     });
+}
+
+function hints(rows: readonly RunRow[]): string[] {
+  const interrupted = rows.some(({ state }) => state === INTERRUPTED);
+  return interrupted ? ['', `${INTERRUPTED}: no worker is up; \`npm start\` or \`npx ratchet up\` goes on`] : [];
 }
 
 async function runRows(session: Session): Promise<RunRow[]> {
@@ -87,11 +98,20 @@ function stateText(state: string | null): string {
   return state === null ? 'unknown' : state === 'COMPLETED' ? 'stopped' : state.toLowerCase().replaceAll('_', ' ');
 }
 
-/** How to ask Temporal for the state of a run; once it does not answer, nobody asks again and every state is unknown. */
-async function statesOf({ temporal }: Session): Promise<(run: string) => Promise<string | null>> {
+/**
+ * How to ask Temporal for the state of a run; once it does not answer, nobody asks again and every state is unknown. Temporal calls a run running for as
+ * long as it has not ended: whether anybody works on it is known from the workers, which is asked once for all runs.
+ */
+async function statesOf(session: Session): Promise<(run: string) => Promise<string | null>> {
   try {
-    const client = await temporal();
-    return (run) => executionState(client, run);
+    const client = await session.temporal();
+    const attended =
+      session.borrowed === null &&
+      ((await runningHost(session.home)) !== null || (await isServed(client, loopQueue(), QUEUE_KIND.workflow)));
+    return async (run) => {
+      const state = await executionState(client, run);
+      return state === 'RUNNING' && !attended ? INTERRUPTED : state;
+    };
   } catch (error) {
     if (!(error instanceof RatchetError) || error.type !== 'Unavailable') throw error;
     note(`ratchet: ${error.message}; shown is what the store knows`);

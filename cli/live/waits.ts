@@ -26,10 +26,12 @@ export interface Situation {
   servers: ServersStatus | null;
   /** A process of this machine keeps workers up: they are on their way. */
   hosted: boolean;
+  /** The servers run for this command alone, so nobody has worked with them. */
+  borrowed: boolean;
 }
 
 /** One line per reason, the most general first. Empty while the work goes on. */
-export function waitingFor({ nowMs, pending, unserved, servers, hosted }: Situation): string[] {
+export function waitingFor({ nowMs, pending, unserved, servers, hosted, borrowed }: Situation): string[] {
   const reasons: string[] = [];
   if (servers?.disk?.full)
     reasons.push(
@@ -43,6 +45,7 @@ export function waitingFor({ nowMs, pending, unserved, servers, hosted }: Situat
     if (status && status.state !== 'running' && status.state !== 'external' && status.state !== 'absent')
       reasons.push(`${title} is ${status.state}${status.reason ? `: ${status.reason}` : ''}`);
   }
+  if (borrowed) return [...reasons, 'interrupted: nothing is up on this machine; `npm start` or `npx ratchet up` goes on'];
   if (unserved.length > 0 && hosted) reasons.push('the workers of this machine are being started');
   else
     for (const queue of unserved) {

@@ -4,17 +4,16 @@
  */
 import { arrayFromPayloads, defaultPayloadConverter, optionalTsToMs } from '@temporalio/common';
 import type { Client } from '@temporalio/client';
-import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { StageHeartbeat } from '../../activities/activities.ts';
 import type { Progress, Queue } from '../../activities/stage.ts';
 import { recordKey } from '../../artifacts/run-log.ts';
 import { RatchetError } from '../../core/errors.ts';
-import { identify } from '../../infra/processes.ts';
 import { serversStatus, type ServersStatus } from '../../infra/servers.ts';
 import { STAGE_QUEUES } from '../../workflows/stage-proxies.ts';
 import { siblingQueue } from '../../workflows/task-queues.ts';
 import { runningHost } from '../host.ts';
+import { isDeadHere, isServed, QUEUE_KIND } from './served.ts';
 import type { RunRecords } from '../records.ts';
 import { recordsOf } from '../runs.ts';
 import { ask, type Session } from '../session.ts';
@@ -32,11 +31,8 @@ const SURROUNDINGS_POLL_MS = 3_000;
 const LONG_POLL_BOUND_MS = 90_000;
 /** Pause after a call that failed: a supervised server is back within a second. */
 const RETRY_PAUSE_MS = 500;
-/** A worker asks its queue again at least once a minute; one that has not for this long is gone. */
-const POLLER_BOUND_MS = 75_000;
-/** `temporal.api.enums.v1.PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED`, and the two kinds of task queue. */
+/** `temporal.api.enums.v1.PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED`. */
 const SCHEDULED = 1;
-const QUEUE_KIND = { workflow: 1, activity: 2 } as const;
 
 type Description = Awaited<ReturnType<ReturnType<Client['workflow']['getHandle']>['describe']>>;
 
@@ -140,7 +136,8 @@ export class RunWatcher {
       paused.push(
         `asks for approval of the better policy: \`npx ratchet approve ${this.#runId}\` or \`npx ratchet reject ${this.#runId}\``,
       );
-    const situation = { nowMs, pending: this.#pending, unserved: this.#unserved, servers: this.#servers, hosted: this.#hosted };
+    const borrowed = this.#session.borrowed !== null;
+    const situation = { nowMs, pending: this.#pending, unserved: this.#unserved, servers: this.#servers, hosted: this.#hosted, borrowed };
     const reasons = waitingFor(situation);
     // Where a server of ours is known to be away, that it does not answer is no news.
     return [...paused, ...(reasons.length > 0 ? reasons : this.#troubles.values())];
@@ -272,26 +269,15 @@ export class RunWatcher {
     this.#servers = await serversStatus(this.#session.home);
     this.#hosted = (await runningHost(this.#session.home)) !== null;
     await this.#attempt('temporal', async () => {
+      const client = await this.#session.temporal();
       const unserved: string[] = [];
       const queues = new Map<string, 1 | 2>();
       for (const { state, queue, nextAttemptAtMs } of this.#pending)
         if (state === 'waiting' && queue && (nextAttemptAtMs ?? 0) <= Date.now()) queues.set(queue, QUEUE_KIND.activity);
       if (this.#loopWaits && this.#queue) queues.set(this.#queue, QUEUE_KIND.workflow);
-      for (const [queue, kind] of queues) if (!(await this.#isServed(queue, kind))) unserved.push(queue);
+      for (const [queue, kind] of queues) if (!(await isServed(client, queue, kind))) unserved.push(queue);
       this.#unserved = unserved;
     });
-  }
-
-  async #isServed(queue: string, kind: 1 | 2): Promise<boolean> {
-    const client = await this.#session.temporal();
-    const { namespace } = client.options;
-    const request = { namespace, taskQueue: { name: queue }, taskQueueType: kind };
-    const { pollers } = await ask(client, () => client.workflowService.describeTaskQueue(request));
-    for (const { lastAccessTime, identity } of pollers ?? []) {
-      const recent = Date.now() - (optionalTsToMs(lastAccessTime) ?? 0) < POLLER_BOUND_MS;
-      if (recent && !(await isDeadHere(identity ?? ''))) return true;
-    }
-    return false;
   }
 
   /** Feeds the rates, one per unit of the phase: shards of several kinds share the workers, so their counts are added up. */
@@ -316,12 +302,6 @@ export class RunWatcher {
     }
     return most;
   }
-}
-
-/** Workers call themselves `<host>/<pid>`: of one of this machine it can be known at once that it died. */
-async function isDeadHere(identity: string): Promise<boolean> {
-  const [host, pid] = identity.split('/');
-  return host === hostname() && (await identify(Number(pid))) === null;
 }
 
 function byUnit(work: LiveView['work']): Map<string, { done: number; total: number; sinceMs: number; finished: boolean }> {

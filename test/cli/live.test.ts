@@ -113,14 +113,32 @@ describe('what a run waits for', () => {
 
   test('nothing, while work waits for a free slot', () => {
     assert.deepEqual(
-      waitingFor({ nowMs: 0, pending: [pending({})], unserved: [], servers: { temporal: well, s3: well, disk: null }, hosted: false }),
+      waitingFor({
+        nowMs: 0,
+        pending: [pending({})],
+        unserved: [],
+        servers: { temporal: well, s3: well, disk: null },
+        hosted: false,
+        borrowed: false,
+      }),
       [],
     );
   });
 
+  test('servers that run for a look only: nothing works, whatever was under way when everything died', () => {
+    const lost = [pending({ state: 'running', lost: true })];
+    const servers = { temporal: well, s3: well, disk: null };
+    assert.deepEqual(waitingFor({ nowMs: 0, pending: lost, unserved: ['ratchet-loop'], servers, hosted: false, borrowed: true }), [
+      'interrupted: nothing is up on this machine; `npm start` or `npx ratchet up` goes on',
+    ]);
+  });
+
   test('a full disk is named even while the servers on it still run', () => {
     const servers = { temporal: well, s3: well, disk: { freeBytes: 0, full: true } };
-    assert.match(waitingFor({ nowMs: 0, pending: [], unserved: [], servers, hosted: true }).join(), /^the disk is full: 0 bytes are free/);
+    assert.match(
+      waitingFor({ nowMs: 0, pending: [], unserved: [], servers, hosted: true, borrowed: false }).join(),
+      /^the disk is full: 0 bytes are free/,
+    );
   });
 
   test('a full disk, an attempt that failed, a queue without workers, a dead worker: each is named once', () => {
@@ -136,6 +154,7 @@ describe('what a run waits for', () => {
       unserved: ['ratchet-gpu'],
       servers: { temporal: well, s3, disk: null },
       hosted: false,
+      borrowed: false,
     });
     assert.deepEqual(reasons, [
       'the S3 server is waiting: disk full: 0 bytes free',
