@@ -65,12 +65,15 @@ function withFile<T>(name: string, bytes: Uint8Array | null, work: () => T): T {
   }
 }
 
-test('an export holds the whole run, and both programs find it sound', () => {
+test('an export holds the whole run, and both programs find it sound', async () => {
   const { status, text } = verifier('--head', head.sha256, '--key', publicKeyFile);
   assert.equal(status, 0, text);
   // Genesis and two records for each of two iterations, as written by writeSampleRun; each attested.
   assert.match(text, /^5 records, \d+ stage results, \d+ objects .*, 5 signed attestations$/m);
   assert.match(text, new RegExp(`^head ${head.sha256}$`, 'm'));
+  // Whoever compares the two reports counts the same things.
+  const { counts } = await verifyRun(store, 'sample');
+  assert.match(text, new RegExp(`, ${counts.stages} stage results, ${counts.objects} objects \\(${counts.bytes} bytes\\), `));
   assert.equal(sums(), 0);
 });
 
