@@ -11,11 +11,14 @@ import { inPlace, print, printJson } from '../output.ts';
 import { requireRun } from '../runs.ts';
 import { withSession } from '../session.ts';
 
+/** The levels, in a sentence about what was computed anew; `MODELS_DIFFER` where R1 is all that was reached. */
 const MEANING = {
-  R2: 'models and episodes came out bit for bit',
-  R1: 'labels, plans and metrics came out the same; models and episodes did not, or were not asked for',
-  R0: 'what was replayed did not come out the same',
+  R2: 'models were trained and games played again from the stored inputs, and every byte came out as stored',
+  R1: 'what follows by arithmetic from stored models and episodes (plans, labels, metrics) was computed again and came out as stored; no model was trained and no game played for this',
+  R0: 'what was computed again did not come out as stored',
 } as const;
+const MODELS_DIFFER =
+  'what follows by arithmetic from stored models and episodes (plans, labels, metrics) came out as stored; of the models trained and games played again not all did';
 
 export function replayCommand(): Command {
   return new Command('replay')
@@ -65,7 +68,7 @@ function reportText({ runId, level, fingerprint, calls }: ReplayReport): string[
   const other = calls.find((call) => call.fingerprint !== fingerprint);
   const first = calls.find((call) => call.difference);
   return [
-    `${runId}: level ${level}: ${MEANING[level]}`,
+    `${runId}: level ${level}: ${level === 'R1' && first ? MODELS_DIFFER : MEANING[level]}`,
     '',
     ...lines,
     ...(other ? ['', `computed under ${other.fingerprint}`, `replayed under ${fingerprint}: bytes of models and episodes may differ`] : []),
