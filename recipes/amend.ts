@@ -3,6 +3,7 @@
  * environment, the seed, the panels, the warm start). Reads no files, so that workflow code may import it.
  */
 import { badInput, RatchetError } from '../core/errors.ts';
+import { faultsOf } from './faults.ts';
 import { recipeSchema, type Recipe } from './schema.ts';
 
 /** One field, as a path from the recipe's root, and its new value (JSON). */
@@ -33,6 +34,5 @@ export function amendRecipe(recipe: Recipe, amendments: readonly Amendment[]): R
   }
   const result = recipeSchema.safeParse(fields);
   if (result.success) return result.data;
-  const faults = result.error.issues.map((issue) => `${issue.path.join('.') || 'recipe'}: ${issue.message}`);
-  throw new RatchetError('BadInput', `the amended recipe is not valid: ${faults.join('; ')}`);
+  throw new RatchetError('BadInput', `the amended recipe is not valid: ${faultsOf(result.error, fields).join('; ')}`);
 }

@@ -5,10 +5,10 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
-import { z } from 'zod';
 import { badInput, RatchetError } from '../core/errors.ts';
 import { nearest } from '../core/nearest.ts';
 import type { Amendment } from './amend.ts';
+import { faultsOf } from './faults.ts';
 import { recipeSchema, SCALES, type Recipe, type Scale } from './schema.ts';
 
 type Fields = Record<string, unknown>;
@@ -48,7 +48,9 @@ export function resolveRecipe(fields: unknown): Recipe {
   if (result.success) return result.data;
   throw new RatchetError(
     'BadInput',
-    `the recipe is not valid:\n${result.error.issues.map((issue) => `  ${describe(issue, fields)}`).join('\n')}`,
+    `the recipe is not valid:\n${faultsOf(result.error, fields)
+      .map((fault) => `  ${fault}`)
+      .join('\n')}`,
   );
 }
 
@@ -107,31 +109,4 @@ function applyOverride(fields: Fields, override: string): void {
     target = target[key] as Fields;
   }
   target[last] = value;
-}
-
-/** One fault in words: the field, the value, what would be valid; an unknown key with the nearest valid one. */
-function describe(issue: z.core.$ZodIssue, fields: unknown): string {
-  const field = issue.path.join('.') || 'recipe';
-  if (issue.code === 'unrecognized_keys') {
-    const valid = keysAt(issue.path);
-    const prefix = issue.path.length > 0 ? `${issue.path.join('.')}.` : '';
-    return issue.keys.map((key) => `${prefix}${key}: there is no such field; did you mean ${prefix}${nearest(key, valid)}?`).join('\n  ');
-  }
-  let value: unknown = fields;
-  for (const key of issue.path) value = (value as Record<PropertyKey, unknown> | undefined)?.[key];
-  if (value === undefined) return `${field}: missing; ${issue.message}`;
-  return `${field}: ${JSON.stringify(value)} is not valid; ${issue.message}`;
-}
-
-/** The keys that the schema knows at a path. Looked up in its JSON Schema, which has one shape for every kind of node. */
-function keysAt(path: readonly PropertyKey[]): string[] {
-  type Node = { properties?: Record<string, Node>; items?: Node; anyOf?: Node[]; oneOf?: Node[] };
-  let nodes: Node[] = [z.toJSONSchema(recipeSchema, { io: 'input' }) as Node];
-  const expand = (node: Node): Node[] => [node, ...[...(node.anyOf ?? []), ...(node.oneOf ?? [])].flatMap(expand)];
-  for (const key of path) {
-    nodes = nodes
-      .flatMap(expand)
-      .flatMap((node) => (typeof key === 'number' ? (node.items ?? []) : (node.properties?.[String(key)] ?? [])));
-  }
-  return [...new Set(nodes.flatMap(expand).flatMap((node) => Object.keys(node.properties ?? {})))];
 }

@@ -36,7 +36,7 @@ const CASES: [string, string[], RegExp][] = [
   ['unknown scale', ['run', 'agentprm-household', '--scale', 'tinny'], /scale: "tinny" is not valid; use one of micro, tiny, small, full/],
   ['unknown key', run('--set', 'colect.tasks=5'), /colect: there is no such field; did you mean collect\?/],
   ['unknown nested key', run('--set', 'policy.layer=5'), /policy\.layer: there is no such field; did you mean policy\.layers\?/],
-  ['value out of range', run('--set', 'collect.temperature=-1'), /collect\.temperature: -1 is not valid; .*>0/],
+  ['value out of range', run('--set', 'collect.temperature=-1'), /collect\.temperature: -1 is not valid; a number above 0 and up to 10/],
   ['seed that is no number', run('--seed', 'one'), /--seed: "one" is not valid; a whole number/],
   ['unknown world', run('--set', 'environment.name=houshold'), /environment: "houshold" is not valid; .*"household"/],
   [
