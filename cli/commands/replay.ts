@@ -11,14 +11,14 @@ import { inPlace, print, printJson } from '../output.ts';
 import { requireRun } from '../runs.ts';
 import { withSession } from '../session.ts';
 
-/** The levels, in a sentence about what was computed anew; `MODELS_DIFFER` where R1 is all that was reached. */
+/** The levels, in a sentence about what was computed anew; `MODELS_DIFFER` where models or games were, too, and R1 is all that was reached. */
 const MEANING = {
-  R2: 'models were trained and games played again from the stored inputs, and every byte came out as stored',
-  R1: 'what follows by arithmetic from stored models and episodes (plans, labels, metrics) was computed again and came out as stored; no model was trained and no game played for this',
-  R0: 'what was computed again did not come out as stored',
+  R2: 'models were trained and games played again from the stored inputs, and every byte came out the same',
+  R1: 'plans, labels and metrics were computed again from stored models and episodes and came out the same; nothing was trained or played again',
+  R0: 'what was computed again did not come out the same',
 } as const;
 const MODELS_DIFFER =
-  'what follows by arithmetic from stored models and episodes (plans, labels, metrics) came out as stored; of the models trained and games played again not all did';
+  'plans, labels and metrics were computed again and came out the same; models were trained and games played again, and not all did';
 
 export function replayCommand(): Command {
   return new Command('replay')
