@@ -54,7 +54,8 @@ function words(node: Node): string[] {
   if (node.type === 'array') return [(node.minItems ?? 0) > 0 ? `a list of at least ${node.minItems}` : 'a list'];
   if (node.type === 'object') {
     const kind = node.properties?.['kind']?.const;
-    return [`${kind === undefined ? '' : `kind ${JSON.stringify(kind)}, `}with the fields ${Object.keys(node.properties ?? {}).join(', ')}`];
+    const which = kind === undefined ? '' : ` of kind ${JSON.stringify(kind)}`;
+    return [`a mapping${which} with the fields ${Object.keys(node.properties ?? {}).join(', ')}`];
   }
   return node.type ? [node.type] : [];
 }
