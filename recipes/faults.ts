@@ -80,6 +80,8 @@ function nodesAt(path: readonly PropertyKey[]): Node[] {
   };
   let nodes = expand(z.toJSONSchema(recipeSchema, { io: 'input' }) as Node);
   for (const key of path)
-    nodes = nodes.flatMap((node) => (typeof key === 'number' ? (node.items ?? []) : (node.properties?.[String(key)] ?? []))).flatMap(expand);
+    nodes = nodes
+      .flatMap((node) => (typeof key === 'number' ? (node.items ?? []) : (node.properties?.[String(key)] ?? [])))
+      .flatMap(expand);
   return nodes;
 }

@@ -100,7 +100,11 @@ test('whatever is put in a field, what would be valid is said in our own words',
     ['method=', /method: null is not valid; a text that is not empty$/],
     ['iterations=1.5', /iterations: 1\.5 is not valid; a whole number from 0 to 1000$/],
   ];
-  for (const [override, message] of wrong) assert.match(refusal(() => load([override])), message);
+  for (const [override, message] of wrong)
+    assert.match(
+      refusal(() => load([override])),
+      message,
+    );
   // The library's own wording ends nowhere: every leaf is given a value of a wrong type, and one that is far out of range.
   const leaves = (value: unknown, path: string): string[] =>
     typeof value === 'object' && value !== null && !Array.isArray(value)
