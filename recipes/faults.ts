@@ -72,13 +72,16 @@ function numberWords({ type, minimum, maximum, exclusiveMinimum, exclusiveMaximu
   return [name, bounds.join(' and ')].filter(Boolean).join(' ');
 }
 
+let root: Node | undefined;
+
 /** Every form that a value at this path may have. */
 function nodesAt(path: readonly PropertyKey[]): Node[] {
   const expand = (node: Node): Node[] => {
     const forms = [...(node.anyOf ?? []), ...(node.oneOf ?? [])];
     return forms.length > 0 ? forms.flatMap(expand) : [node];
   };
-  let nodes = expand(z.toJSONSchema(recipeSchema, { io: 'input' }) as Node);
+  root ??= z.toJSONSchema(recipeSchema, { io: 'input' }) as Node;
+  let nodes = expand(root);
   for (const key of path)
     nodes = nodes
       .flatMap((node) => (typeof key === 'number' ? (node.items ?? []) : (node.properties?.[String(key)] ?? [])))

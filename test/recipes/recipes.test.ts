@@ -110,11 +110,17 @@ test('whatever is put in a field, what would be valid is said in our own words',
     typeof value === 'object' && value !== null && !Array.isArray(value)
       ? Object.entries(value).flatMap(([key, inner]) => leaves(inner, path ? `${path}.${key}` : key))
       : [path];
-  for (const path of leaves(load([]), ''))
-    for (const value of ['[[1]]', '{a: 1}', '1e99']) {
-      const message = refusal(() => load([`${path}=${value}`]));
-      assert.ok(message.includes(path.split('.')[0] as string), message);
-      assert.doesNotMatch(message, /Invalid|expected|received|Too |>=|<=|undefined/, `${path}=${value}`);
+  const whole = load([]);
+  for (const path of leaves(whole, ''))
+    // maxKl is the one number without an upper bound.
+    for (const value of [[[1]], { a: 1 }, ...(path === 'update.maxKl' ? [] : [1e99])]) {
+      const fields = structuredClone(whole) as unknown as Record<string, unknown>;
+      const keys = path.split('.');
+      const parent = keys.slice(0, -1).reduce((at, key) => at[key] as Record<string, unknown>, fields);
+      parent[keys.at(-1) as string] = value;
+      const message = refusal(() => resolveRecipe(fields));
+      assert.ok(message.includes(keys[0] as string), message);
+      assert.doesNotMatch(message, /Invalid|expected|received|Too |>=|<=|undefined/, `${path}=${JSON.stringify(value)}`);
     }
 });
 
