@@ -71,7 +71,13 @@ export class ComputePool {
     if (!(options.memoryBytes >= LEAST_MEMORY_BYTES)) throw badInput('memoryBytes', options.memoryBytes, `at least ${LEAST_MEMORY_BYTES}`);
     if (URL.parse(options.jobModule)?.protocol !== 'file:') throw badInput('jobModule', options.jobModule, 'a file: URL');
     this.#options = options;
-    this.#slots = Array.from({ length: options.slots }, (_, number) => ({ number, child: null, leaving: Promise.resolve(), job: null, idle: null }));
+    this.#slots = Array.from({ length: options.slots }, (_, number) => ({
+      number,
+      child: null,
+      leaving: Promise.resolve(),
+      job: null,
+      idle: null,
+    }));
   }
 
   /**

@@ -146,7 +146,7 @@ test('a fork goes on from a closed iteration, names its parent, and computes not
       ['outcome', 2],
     ],
   );
-  const { decision } = chain[2]?.entry.body as IterationBody;
+  const { decision } = chain[2]!.entry.body as IterationBody;
   assert.deepEqual([decision.promoted, decision.verdict], [false, 'unanswered']);
   const acts = await steeringOf('forked', chain.length);
   assert.deepEqual(

@@ -29,10 +29,15 @@ async function played(tasks: PanelTask[]): Promise<EpisodeShard> {
     {
       environment: 'household',
       panel: await store.putJson(panel),
-      ...{ from: 0, count: tasks.length, repeats: 1, slots: null, context: 384 },
+      from: 0,
+      count: tasks.length,
+      repeats: 1,
+      slots: null,
+      context: 384,
       actor: { kind: 'demonstrator', habits: 0, noise: 0 },
       key: ['test'],
-      ...{ shardEpisodes: 8, liveEpisodes: 4 },
+      shardEpisodes: 8,
+      liveEpisodes: 4,
     },
     deps,
   );
