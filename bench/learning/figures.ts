@@ -1,4 +1,4 @@
-/** What the measurements say about the aims, one line a figure: what was measured, the least that was wanted (the prototype's figures), the aim, and which is reached. */
+/** What the measurements say about the aims, one line a figure: what was measured, the least that is wanted, the aim, and which is reached. */
 import type { Gemm, Large, Row } from './sections.ts';
 
 export interface Figure {
@@ -7,10 +7,10 @@ export interface Figure {
   measured: number | undefined;
   floor: number | undefined;
   aim: number | undefined;
-  unit: 'x' | 'GB' | 'GFLOP/s share';
+  unit: 'x' | 'GB' | 'share';
 }
 
-/** By size: the speed of a prototype against HF eager. The aims are 1.2 at 1 M and 1.0 at 16 M; in between the prototype's. */
+/** By size, against HF eager. */
 const EAGER: Record<string, { floor: number; aim: number }> = {
   '1M': { floor: 1.14, aim: 1.2 },
   '6M': { floor: 1, aim: 1 },
@@ -58,7 +58,7 @@ export function figuresOf(
       measured: share !== undefined && roof ? share / roof : undefined,
       floor: undefined,
       aim: undefined,
-      unit: 'GFLOP/s share',
+      unit: 'share',
     });
   }
   for (const { size, trainPeakBytes, turnPeakBytes } of large)

@@ -4,11 +4,11 @@
  * that a part that fails (the run goes on, and ends with 1) or Ctrl-C loses no other. About a quarter of an hour; the first run also makes a Python
  * environment (or uses the one whose interpreter `RATCHET_PYTHON` names) and compiles PyTorch's models.
  *
- *   node bench/learning/run.ts [--effort full|quick|check] [--only roofline,dense,ragged,rollouts,large,growth] [--out docs]
+ *   node bench/learning/run.ts [--effort full|quick|check] [--only roofline,dense,ragged,rollouts,large,growth] [--out FOLDER]
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, totalmem } from 'node:os';
+import { cpus, loadavg, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { PYTHON } from './contestants.ts';
@@ -25,8 +25,8 @@ const { values } = parseArgs({
   options: {
     effort: { type: 'string', default: 'full' },
     only: { type: 'string', default: SECTIONS.join() },
-    /** Folder for the JSON and the plots. */
-    out: { type: 'string', default: 'docs' },
+    /** Folder for the JSON and the plots; `docs` for the whole bench, otherwise one for temporary files. */
+    out: { type: 'string' },
   },
 });
 const effort = values.effort as Effort;
@@ -36,6 +36,8 @@ if (wrong !== undefined || !['full', 'quick', 'check'].includes(effort)) {
   console.error(wrong === undefined ? `--effort ${effort}: full, quick or check` : `--only ${wrong}: some of ${SECTIONS.join()}`);
   process.exit(2);
 }
+const isWhole = effort === 'full' && SECTIONS.every((name) => wanted.has(name));
+const out = values.out ?? (isWhole ? 'docs' : join(tmpdir(), 'ratchet-bench-learning'));
 const sizes = sizesOf(effort);
 const megabytes = (bytes: number) => String(Math.round(bytes / 1e6));
 
@@ -167,11 +169,11 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const)
   });
 
 function save(): void {
-  mkdirSync(values.out, { recursive: true });
+  mkdirSync(out, { recursive: true });
   load[1] = loadavg()[0]!;
   const results = { effort, machine, rows, ...(gemm && { gemm }), large: largest, growth: grown, failures };
-  writeFileSync(join(values.out, 'learning-speed.json'), `${JSON.stringify(results, null, 2)}\n`);
-  if (grown.length > 0) writeFileSync(join(values.out, 'learning-growth.svg'), plot(grown));
+  writeFileSync(join(out, 'learning-speed.json'), `${JSON.stringify(results, null, 2)}\n`);
+  if (grown.length > 0) writeFileSync(join(out, 'learning-growth.svg'), plot(grown));
 }
 
 for (const { section, what, work } of parts) {
@@ -198,6 +200,6 @@ table(
   ]),
 );
 console.log(
-  `${Math.round((performance.now() - started) / 1000)} s; load ${load.map((one) => one.toFixed(1)).join(' before, ')} after; ${failures.length} parts failed; written to ${values.out}`,
+  `${Math.round((performance.now() - started) / 1000)} s; load ${load.map((one) => one.toFixed(1)).join(' before, ')} after; ${failures.length} parts failed; written to ${out}`,
 );
 if (failures.length > 0) process.exitCode = stopped ? 130 : 1;

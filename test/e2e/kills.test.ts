@@ -1,5 +1,5 @@
 /**
- * Kill -9 in every stage, of every kind of process, at moments fixed by progress count: the run completes without help and its final record has the very
+ * Kill -9 in six stages, of every kind of process, at moments fixed by progress count: the run completes without help and its final record has the very
  * digest of an undisturbed run of the same recipe and seed (docs/audit.md A9: resume equals no stop).
  */
 import assert from 'node:assert/strict';
@@ -22,8 +22,9 @@ import {
 } from '../support/loop.ts';
 import type { Kill } from '../support/kill-at.ts';
 
-/** One moment in each stage: demonstrations, warm start, collection (after 5 shards of demonstrations and 4 of reports), fit, update, evaluation. */
+/** Demonstrations, warm start, collection (after 5 shards of demonstrations and 4 of reports), fit, update, evaluation: what takes long enough to be hit. */
 const MOMENTS: Omit<Kill, 'target'>[] = [
+  { stage: 'rolloutShard', done: 3, call: 0, phase: 'rollouts' },
   { stage: 'warmStart', done: 12, call: 0 },
   { stage: 'rolloutShard', done: 3, call: 9, phase: 'rollouts' },
   { stage: 'fitRewardModel', done: 1, call: 0 },

@@ -1,5 +1,5 @@
 /**
- * The scripted agents. Expected rates: the prototype's expert solved 100 % (99.8 % with noise 0.1); how often the demonstrator's habits show is known
+ * The scripted agents. Expected: the expert solves every game, and hardly ever fails with some noise; how often the demonstrator's habits show is known
  * exactly for every goal, and the measured rate must agree with it.
  */
 import assert from 'node:assert/strict';
