@@ -41,13 +41,20 @@ export async function goVersion(env: Environment): Promise<{ ok: true; version: 
   }
 }
 
+export interface BuildOptions {
+  env: Environment;
+  onProgress: OnProgress;
+  /** Aborting ends Go and all that it started. */
+  signal?: AbortSignal | undefined;
+}
+
 /** Builds to `destination`. Throws an Error whose message ends with the last lines that Go printed. */
-export async function buildWithGo(program: ServerProgram, destination: string, env: Environment, onProgress: OnProgress): Promise<void> {
+export async function buildWithGo(program: ServerProgram, destination: string, { env, onProgress, signal }: BuildOptions): Promise<void> {
   const step = `build ${program.name} with Go`;
   const report = thinned(onProgress);
   onProgress({ step, detail: 'fetching sources (the first time takes minutes)' });
   let modules = 0;
-  const listed = await go(program, ['list', '-deps', program.goPackage], env, (line) => {
+  const listed = await go(program, ['list', '-deps', program.goPackage], { env, signal }, (line) => {
     if (line.startsWith('go: downloading ')) report({ step, detail: `sources: ${line.slice(16)}`, done: ++modules });
   });
   const total = listed.filter((line) => !line.startsWith('go: ')).length;
@@ -55,7 +62,7 @@ export async function buildWithGo(program: ServerProgram, destination: string, e
   onProgress({ step, detail: 'packages', done, total });
   try {
     const build = ['build', '-v', '-trimpath', '-ldflags', program.ldflags, '-o', destination, program.goPackage];
-    await go(program, build, env, (line) => {
+    await go(program, build, { env, signal }, (line) => {
       if (!line.startsWith('go: ')) done = Math.min(done + 1, total);
       report({ step, detail: 'packages', done, total });
     });
@@ -67,7 +74,12 @@ export async function buildWithGo(program: ServerProgram, destination: string, e
 }
 
 /** Runs Go in the program's tools module; every line of its output goes to `onLine` and is returned. */
-async function go(program: ServerProgram, args: string[], env: Environment, onLine: (line: string) => void): Promise<string[]> {
+async function go(
+  program: ServerProgram,
+  args: string[],
+  { env, signal }: Pick<BuildOptions, 'env' | 'signal'>,
+  onLine: (line: string) => void,
+): Promise<string[]> {
   const child = spawn('go', args, {
     cwd: program.toolsModule,
     // A workspace file above this directory, or flags meant for other builds, would change what is built.
@@ -82,11 +94,13 @@ async function go(program: ServerProgram, args: string[], env: Environment, onLi
   createInterface({ input: child.stdout }).on('line', keep);
   createInterface({ input: child.stderr }).on('line', keep);
   let timedOut = false;
+  // Go ends its compilers and removes its work directory when it is interrupted.
+  const interrupt = () => child.kill('SIGINT');
+  signal?.addEventListener('abort', interrupt);
   const timers = [
     setTimeout(() => {
       timedOut = true;
-      // Go ends its compilers and removes its work directory when it is interrupted.
-      child.kill('SIGINT');
+      interrupt();
       timers.push(setTimeout(() => child.kill('SIGKILL'), INTERRUPT_BOUND_MS));
     }, BUILD_BOUND_MS),
   ];
@@ -99,6 +113,7 @@ async function go(program: ServerProgram, args: string[], env: Environment, onLi
     const why = timedOut ? `took longer than ${BUILD_BOUND_MS / 60_000} minutes` : `ended with ${code}`;
     throw new Error(`go ${args[0]} ${why}:\n${lines.slice(-KEPT_LINES).join('\n')}`);
   } finally {
+    signal?.removeEventListener('abort', interrupt);
     for (const timer of timers) clearTimeout(timer);
   }
 }

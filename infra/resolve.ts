@@ -10,6 +10,7 @@ import { cacheDirectory } from '../core/cache-directory.ts';
 import { RatchetError } from '../core/errors.ts';
 import type { Environment } from './endpoints.ts';
 import { buildWithGo, goVersion } from './go-build.ts';
+import type { BuildOptions } from './go-build.ts';
 import { withLock } from './lock.ts';
 import type { OnProgress } from './progress.ts';
 import type { ServerProgram } from './programs.ts';
@@ -27,6 +28,8 @@ export interface ResolveOptions {
   onProgress: OnProgress;
   /** Release sites that did not answer in this run; filled and heeded here, so that a blocked network is waited for once. */
   unreachable?: Set<string>;
+  /** Aborting ends a build that is under way. */
+  signal?: AbortSignal | undefined;
 }
 
 /** A build by another process is worth waiting for: as long as a build may take. */
@@ -48,7 +51,7 @@ export async function findProgram(program: ServerProgram, env: Environment, trie
 /** Throws Unavailable, with all that was tried and what to install. */
 export async function resolveProgram(
   program: ServerProgram,
-  { env, onProgress, unreachable = new Set() }: ResolveOptions,
+  { env, onProgress, unreachable = new Set(), signal }: ResolveOptions,
 ): Promise<FoundProgram> {
   const tried: string[] = [];
   const found = await findProgram(program, env, tried);
@@ -63,7 +66,7 @@ export async function resolveProgram(
       return (
         meanwhile ??
         (await fromRelease(program, path, { env, onProgress, unreachable }, tried)) ??
-        (await fromGo(program, path, env, onProgress, tried))
+        (await fromGo(program, path, { env, onProgress, signal }, tried))
       );
     });
   } catch (error) {
@@ -111,7 +114,7 @@ async function inCache(program: ServerProgram, env: Environment, tried: string[]
 async function fromRelease(
   program: ServerProgram,
   path: string,
-  options: Required<ResolveOptions>,
+  options: Required<Omit<ResolveOptions, 'signal'>>,
   tried: string[],
 ): Promise<FoundProgram | null> {
   const site = releaseSite(options.env);
@@ -138,21 +141,15 @@ async function fromRelease(
   }
 }
 
-async function fromGo(
-  program: ServerProgram,
-  path: string,
-  env: Environment,
-  onProgress: OnProgress,
-  tried: string[],
-): Promise<FoundProgram> {
-  const found = await goVersion(env);
+async function fromGo(program: ServerProgram, path: string, options: BuildOptions, tried: string[]): Promise<FoundProgram> {
+  const found = await goVersion(options.env);
   if (!found.ok) {
     tried.push(`build: ${found.reason}`);
     throw NOTHING_WORKED;
   }
   const draft = draftOf(path);
   try {
-    await buildWithGo(program, draft, env, onProgress);
+    await buildWithGo(program, draft, options);
     const built = await adopt(program, draft, path, 'build', tried);
     if (built) return built;
   } catch (error) {

@@ -88,7 +88,7 @@ export async function ensureServers({ home: directory, onProgress, env = process
   const me = { ...(await thisProcess()), token: randomBytes(12).toString('hex') };
   const supervisor = createSupervisor();
   try {
-    const programs = programFinder(env, onProgress);
+    const programs = programFinder(env, onProgress, signal);
     const running = await changeHome(home, (record) => enter(record, me, bucket));
     // In this order: the small one first. What cannot be had is known before anything is started.
     for (const name of local) if (!running.has(name)) await unlessAborted(signal, programs[name]());
@@ -263,12 +263,16 @@ async function writeEvent(home: string, { name, kind, pid, detail }: ProcessEven
 }
 
 /** Each program is looked for when it is first needed, and again if its file has gone since. */
-function programFinder(env: Environment, onProgress: OnProgress): Record<ServerName, () => Promise<FoundProgram>> {
+function programFinder(
+  env: Environment,
+  onProgress: OnProgress,
+  signal: AbortSignal | undefined,
+): Record<ServerName, () => Promise<FoundProgram>> {
   const unreachable = new Set<string>();
   const finder = (program: typeof TEMPORAL) => {
     let found: FoundProgram | undefined;
     return async () => {
-      if (!found || !existsSync(found.path)) found = await resolveProgram(program, { env, onProgress, unreachable });
+      if (!found || !existsSync(found.path)) found = await resolveProgram(program, { env, onProgress, unreachable, signal });
       return found;
     };
   };

@@ -79,7 +79,11 @@ test('both servers start, survive kill -9 with ports, credentials and data, and 
     assert.equal(await getText(again.endpoints, 'a/b'), 'kept');
     assert.equal((await serversStatus(home, env)).s3.restarts, 0);
   } finally {
+    // Who asks second waits for the same end.
+    const first = again.stop();
     await again.stop();
+    assert.deepEqual(await processesOf(home), []);
+    await first;
   }
 });
 
