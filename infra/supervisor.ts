@@ -37,7 +37,7 @@ export interface SupervisedProcess {
   blocked?(): Promise<string | null>;
   /** From SIGTERM to SIGKILL when it is stopped, in milliseconds. */
   stopGraceMs?: number;
-  /** How long a new one may take until it is healthy for the first time, in milliseconds. */
+  /** How long a new one may take until it is healthy for the first time, in milliseconds; twice as long after each failure in a row, since a busy machine does not get faster. */
   startBoundMs?: number;
   /** How long one that was healthy may be unhealthy before it counts as hung and is killed, in milliseconds. */
   hungBoundMs?: number;
@@ -75,6 +75,8 @@ export interface Supervisor {
   onEvent(listener: (event: ProcessEvent) => void): () => void;
 }
 
+/** Failures in a row up to which the bound of a start doubles: 90 s become 12 minutes. */
+const MOST_DOUBLINGS = 3;
 /** How often an adopted process is looked for; a child's end is noticed at once. */
 const ADOPTED_POLL_MS = 200;
 /** How often health is asked while a process starts, and afterwards. */
@@ -141,7 +143,8 @@ export function supervise(spec: SupervisedProcess, listener: (event: ProcessEven
   };
 
   /** One life of the process. Returns how it ended and whether it had become stable; null when asked to stop. */
-  const live = async (): Promise<{ reason: string; stable: boolean } | null> => {
+  const live = async (failures: number): Promise<{ reason: string; stable: boolean } | null> => {
+    const startBoundMs = (spec.startBoundMs ?? START_BOUND_MS) * 2 ** Math.min(failures, MOST_DOUBLINGS);
     const running = await attach(await spec.start(), () => wake());
     current = running;
     starts++;
@@ -165,7 +168,7 @@ export function supervise(spec: SupervisedProcess, listener: (event: ProcessEven
           ready.resolve();
         }
       }
-      const bound = readySince === null ? (spec.startBoundMs ?? START_BOUND_MS) : (spec.hungBoundMs ?? HUNG_BOUND_MS);
+      const bound = readySince === null ? startBoundMs : (spec.hungBoundMs ?? HUNG_BOUND_MS);
       if (!healthy && now - lastHealthy >= bound) {
         const reason = readySince === null ? `not ready within ${bound} ms` : `did not answer for ${bound} ms`;
         report('hung', reason);
@@ -185,7 +188,7 @@ export function supervise(spec: SupervisedProcess, listener: (event: ProcessEven
       await waitWhileBlocked();
       if (stopping.signal.aborted) break;
       try {
-        const end = await live();
+        const end = await live(failures);
         if (end === null) break;
         reason = end.reason;
         failures = end.stable ? 1 : failures + 1;

@@ -98,6 +98,11 @@ async function start(prepared: Prepared, id: string | undefined, chosen: boolean
     display.end();
     session = host ? sessionOf(host.endpoints) : await openSession({ borrow: false });
     await probe(session);
+    if (interruption.times > 0) {
+      note('Stopped before a run was launched.');
+      process.exitCode = INTERRUPTED;
+      return;
+    }
     const launched = await choose(session, prepared, id, chosen);
     // Whoever brings up the workers makes a run under way go on.
     const text = launched.how === 'attached' && host ? `run ${launched.runId} goes on` : launchText(launched);

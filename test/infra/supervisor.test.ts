@@ -101,6 +101,23 @@ test('one that stops answering is killed and replaced', async () => {
   await supervised.stop();
 });
 
+test('one that is not ready within the bound of its start is given twice as long the next time', async () => {
+  const events: ProcessEvent[] = [];
+  let starts = 0;
+  const start = () => {
+    starts++;
+    return idle();
+  };
+  const spec = { name: 'slow', start, healthy: async () => starts === 3, startBoundMs: 100 };
+  const supervised = supervise(spec, (event) => events.push(event));
+  await supervised.ready;
+  assert.deepEqual(
+    events.filter(({ kind }) => kind === 'hung').map(({ detail }) => detail),
+    ['not ready within 100 ms', 'not ready within 200 ms'],
+  );
+  await supervised.stop();
+});
+
 test('an adopted process is watched by its pid, and its death is noticed within a second', async () => {
   const adopted = idle();
   const identity = (await identify(adopted.pid!))!;
