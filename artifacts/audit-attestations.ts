@@ -48,7 +48,9 @@ export async function checkAttestations(
       const [subject] = statementIn(envelope, key).subject;
       const name = subject?.name ?? '';
       const signers = validSigners(envelope, keys);
-      if (signers.length < envelope.signatures.length || signers.length === 0)
+      const absent = absentSigner(envelope, keys);
+      if (absent !== null) report('public key', `${keysFolder(runId)}${absent}.json`, `the key that signed ${key}`, 'it is missing');
+      else if (signers.length < envelope.signatures.length || signers.length === 0)
         report('signature of an attestation', key, 'a signature of a key in keys/', 'one that does not hold');
       else if (trustedIds && !signers.some((signer) => trustedIds.has(signer)))
         report('signature of an attestation', key, 'a signature of a trusted key', `signed by ${signers.join(', ')}`);
@@ -77,6 +79,14 @@ export async function checkAttestations(
   }
   const signers = [...records].map(([keyid, count]) => ({ keyid, records: count, trusted: trustedIds && trustedIds.has(keyid) }));
   return { signers };
+}
+
+/** Whose key is not there; null where all are, or where a key that is there made the signature and its name was changed. */
+function absentSigner(envelope: Envelope, keys: ReadonlyMap<Sha256, KeyObject>): Sha256 | null {
+  const unknown = envelope.signatures.find(({ keyid }) => !keys.has(keyid));
+  if (unknown === undefined) return null;
+  const renamed = [...keys.keys()].some((keyid) => validSigners({ ...envelope, signatures: [{ ...unknown, keyid }] }, keys).length > 0);
+  return renamed ? null : unknown.keyid;
 }
 
 /** The keys beside the run, each under its own id; what is not one is reported. */

@@ -72,6 +72,19 @@ test('two runs of one recipe have equal heads', async () => {
   await withRun('elsewhere', async (other) => assert.deepEqual(await writeSampleRun(other, 'third'), head));
 });
 
+test('the key of the signatures is missing: it is named', async () => {
+  const key = reachable.concat(attestations).find((each) => each.includes('/keys/'));
+  assert.ok(key);
+  const file = fileOf(key);
+  await rename(file, aside());
+  try {
+    const { problems } = await verifyRun(store, 'sample');
+    assert.deepEqual(new Set(problems.map((problem) => problem.key)), new Set([key]));
+  } finally {
+    await rename(aside(), file);
+  }
+});
+
 test('whichever stored byte is flipped, object deleted or cut: verify fails and names it first', async () => {
   const damage = fc.constantFrom('flip', 'delete', 'cut');
   await fc.assert(
