@@ -67,6 +67,8 @@ export interface ServersStatus {
 const NAMES: readonly ServerName[] = ['s3', 'temporal'];
 /** Below this a database or a log can fail to grow in the middle of a start. */
 const FULL_DISK_BYTES = 32 << 20;
+/** A version is told in 50 ms, and Go ends within a second or two when it is interrupted; a download ends with this process. */
+const ABANDON_BOUND_MS = 5_000;
 /** Lines of a server's log that a failure to start shows. */
 const SHOWN_LOG_LINES = 5;
 
@@ -87,11 +89,12 @@ export async function ensureServers({ home: directory, onProgress, env = process
   await makeHome(home);
   const me = { ...(await thisProcess()), token: randomBytes(12).toString('hex') };
   const supervisor = createSupervisor();
+  let finding: Promise<unknown> = Promise.resolve();
   try {
     const programs = programFinder(env, onProgress, signal);
     const running = await changeHome(home, (record) => enter(record, me, bucket));
     // In this order: the small one first. What cannot be had is known before anything is started.
-    for (const name of local) if (!running.has(name)) await unlessAborted(signal, programs[name]());
+    for (const name of local) if (!running.has(name)) await unlessAborted(signal, (finding = programs[name]()));
 
     let writing: Promise<void> = Promise.resolve();
     supervisor.onEvent((event) => {
@@ -144,6 +147,8 @@ export async function ensureServers({ home: directory, onProgress, env = process
       release: () => leave(false),
     };
   } catch (error) {
+    // A program that is asked for its version or built at this moment would outlive a caller who ends now.
+    await settled(finding, ABANDON_BOUND_MS);
     await supervisor.stop({ leave: true });
     await leaveHome(home, me, true, onProgress);
     throw error;
@@ -187,6 +192,14 @@ export async function serversStatus(home: string, env: Environment = process.env
     s3: await of('s3', s3FromEnvironment(env) !== null),
     disk: free === null ? null : { freeBytes: free, full },
   };
+}
+
+/** Resolves when the work has come to any end, or after the bound. */
+async function settled(work: Promise<unknown>, boundMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const bound = new Promise<void>((resolve) => (timer = setTimeout(resolve, boundMs)));
+  await Promise.race([Promise.allSettled([work]), bound]);
+  clearTimeout(timer);
 }
 
 /** Throws Stopped as soon as the signal says so, whatever the work does. */
