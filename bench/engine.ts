@@ -11,6 +11,7 @@ import { loadGame } from '../environments/household/engine/game.ts';
 import type { Game } from '../environments/household/engine/game.ts';
 import { readGameFile } from '../environments/household/game-file.ts';
 import { gameFiles } from './alfworld/games.ts';
+import { timed } from './cpu-time.ts';
 
 const GAMES = 36;
 /** An episode of ALFWorld, as `base_config.yaml` caps it; random play hardly ever ends sooner. */
@@ -27,16 +28,6 @@ function memory(): number {
   return heapUsed + external;
 }
 
-const cpuMs = (): number => {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000;
-};
-function timed<T>(work: () => T): { result: T; ms: number } {
-  const start = cpuMs();
-  const result = work();
-  return { result, ms: cpuMs() - start };
-}
-
 const random = new Random(['bench', 'engine']);
 function episode(game: Game): HouseholdEnvironment {
   const environment = new HouseholdEnvironment(game, { turnCap: EPISODE });
@@ -49,21 +40,24 @@ const { kind, files } = gameFiles(GAMES);
 const texts = files.map((file) => readFileSync(file, 'utf8'));
 const loadAll = (): Game[] => texts.map((text, i) => loadGame(readGameFile(text, 'bench'), { id: String(i) }));
 say('games', `${texts.length}, ${kind}`);
-say('load, the first game', `${timed(() => loadGame(readGameFile(texts[0] as string, 'bench'), { id: '0' })).ms.toFixed(1)} ms`);
+say(
+  'load, the first game',
+  `${(timed(() => loadGame(readGameFile(texts[0] as string, 'bench'), { id: '0' })).seconds * 1000).toFixed(1)} ms`,
+);
 loadAll();
 const before = memory();
 const loaded = timed(loadAll);
 const games = loaded.result;
-say('load, each', `${(loaded.ms / games.length).toFixed(2)} ms, ${((memory() - before) / games.length / 1e6).toFixed(2)} MB`);
+say('load, each', `${((1000 * loaded.seconds) / games.length).toFixed(2)} ms, ${((memory() - before) / games.length / 1e6).toFixed(2)} MB`);
 const first = timed(() => games.map((game) => episode(game).turn).reduce((a, b) => a + b, 0));
-say('first episode of each', `${Math.round((1000 * first.result) / first.ms)} steps/s`);
+say('first episode of each', `${Math.round(first.result / first.seconds)} steps/s`);
 for (let i = 0; i < 40; i++) games.forEach(episode);
 const known = timed(() =>
   Array.from({ length: 40 }, () => games.map((game) => episode(game).turn))
     .flat()
     .reduce((a, b) => a + b, 0),
 );
-say('further episodes', `${Math.round((1000 * known.result) / known.ms)} steps/s`);
+say('further episodes', `${Math.round(known.result / known.seconds)} steps/s`);
 say('a game after 81 episodes', `${((memory() - before) / games.length / 1e6).toFixed(2)} MB`);
 
 const [environment] = games.map(episode);
@@ -75,7 +69,7 @@ for (let i = 0; i < 100_000; i++) {
   nanoseconds.push(Number(process.hrtime.bigint() - start));
 }
 say('snapshot + restore, median', `${(nanoseconds.sort((a, b) => a - b)[50_000] as number) / 1000} microseconds`);
-say('state digest', `${timed(() => Array.from({ length: 10_000 }, () => environment.stateDigest)).ms / 10} microseconds`);
+say('state digest', `${timed(() => Array.from({ length: 10_000 }, () => environment.stateDigest)).seconds * 100} microseconds`);
 
 const empty = memory();
 const live = Array.from({ length: LIVE }, (_, i) => episode(games[i % games.length] as Game));

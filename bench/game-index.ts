@@ -9,6 +9,7 @@ import { indexGames } from '../environments/household/game-index.ts';
 import { bytesOf, gameFileOf } from '../environments/household/game-writer.ts';
 import { homeOf } from '../environments/household/generator.ts';
 import { worldNamed } from '../environments/registry.ts';
+import { timed } from './cpu-time.ts';
 
 const GAMES = 10_000;
 /** Distinct games; the others differ from them in one number, as making games takes longer than indexing them. */
@@ -29,13 +30,12 @@ try {
   }
   console.log(`${GAMES} games, ${(bytes / 1e6).toFixed(0)} MB`);
   for (const what of ['from nothing', 'nothing changed', 'again']) {
-    const start = process.cpuUsage();
     const began = performance.now();
-    const { games, filesRead, sha256 } = indexGames(folder, { cacheFolder: join(folder, 'cache') });
-    const { user, system } = process.cpuUsage(start);
+    const { result, seconds } = timed(() => indexGames(folder, { cacheFolder: join(folder, 'cache') }));
+    const { games, filesRead, sha256 } = result;
     const wall = ((performance.now() - began) / 1000).toFixed(2);
     console.log(
-      `${what.padEnd(16)} ${games.length} games, ${filesRead} files read, ${((user + system) / 1e6).toFixed(2)} s of CPU, ${wall} s; ${sha256.slice(0, 12)}`,
+      `${what.padEnd(16)} ${games.length} games, ${filesRead} files read, ${seconds.toFixed(2)} s of CPU, ${wall} s; ${sha256.slice(0, 12)}`,
     );
   }
 } finally {

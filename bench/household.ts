@@ -2,21 +2,10 @@
 import { Random } from '../core/random.ts';
 import type { ScriptedAgent } from '../environments/environment.ts';
 import { worldNamed } from '../environments/registry.ts';
+import { timed } from './cpu-time.ts';
 
 const world = worldNamed('household');
 const { codec } = world;
-
-/** CPU time of this process in seconds: the machine may be shared. */
-const cpu = (): number => {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1e6;
-};
-
-function timed<T>(work: () => T): { result: T; seconds: number } {
-  const start = cpu();
-  const result = work();
-  return { result, seconds: cpu() - start };
-}
 
 function speed(): void {
   const random = new Random(['bench', 'household']);

@@ -10,6 +10,7 @@ import type { Feed } from '../learning/lanes/lane.ts';
 import { NewtonSchulz } from '../learning/newton-schulz.ts';
 import { Optimizer } from '../learning/optimizer.ts';
 import type { Tensor } from '../learning/types.ts';
+import { cpuSeconds } from './cpu-time.ts';
 
 const ROUNDS = 7;
 const STEPS = 3;
@@ -80,10 +81,9 @@ async function graphStep(): Promise<void> {
 }
 
 async function cpuMs(step: () => Promise<void>): Promise<number> {
-  const before = process.cpuUsage();
+  const before = cpuSeconds();
   for (let i = 0; i < STEPS; i++) await step();
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / 1000 / STEPS;
+  return (1000 * (cpuSeconds() - before)) / STEPS;
 }
 const times: { loops: number; graph: number }[] = [];
 for (let round = 0; round < ROUNDS; round++) {

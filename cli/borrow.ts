@@ -4,6 +4,7 @@
  */
 import { ensureServers, type Servers } from '../infra/servers.ts';
 import { preparing } from './live/preparing.ts';
+import { ENDING_SIGNALS } from './signals.ts';
 
 export interface Borrowed {
   servers: Servers;
@@ -12,8 +13,6 @@ export interface Borrowed {
   /** Does the work; what it fails of because a signal has ended its servers is not told. */
   during<T>(work: Promise<T>): Promise<T>;
 }
-
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Throws Unavailable with what was tried. */
 export async function borrowServers(home: string): Promise<Borrowed> {
@@ -33,9 +32,9 @@ export async function borrowServers(home: string): Promise<Borrowed> {
     );
   };
   const forget = () => {
-    for (const name of SIGNALS) process.off(name, onSignal);
+    for (const name of ENDING_SIGNALS) process.off(name, onSignal);
   };
-  for (const name of SIGNALS) process.on(name, onSignal);
+  for (const name of ENDING_SIGNALS) process.on(name, onSignal);
   const during = async <T>(work: Promise<T>): Promise<T> => {
     try {
       return await work;

@@ -2,11 +2,12 @@
  * Games from a folder for a run: chosen at launch, put into the store, and named in the recipe by the digest of the choice. From then on the folder is
  * not needed: workers share no disk.
  */
-import { TASKS_PER_SEED, type GameSelection } from '../activities/stages/panels.ts';
+import type { GameSelection } from '../activities/stages/panels.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { badInput } from '../core/errors.ts';
 import type { PanelTask, TaskPanel } from '../core/nouns.ts';
 import { Random } from '../core/random.ts';
+import { TASKS_PER_SEED } from '../environments/environment.ts';
 import { indexGames, readGame, rolesOf, type IndexedGame } from '../environments/household/game-index.ts';
 import { worldNamed } from '../environments/registry.ts';
 import type { Recipe } from '../recipes/schema.ts';

@@ -50,6 +50,9 @@ export interface Codec {
   feedback(command: string, observation: string): string[];
 }
 
+/** The seed shifts which tasks of a role's endless list a run gets, so that runs of different seeds learn from and report on different games. */
+export const TASKS_PER_SEED = 100_000;
+
 export interface World {
   readonly name: string;
   readonly codec: Codec;

@@ -2,6 +2,7 @@
 import { objectKey, type ArtifactStore } from '../../artifacts/store.ts';
 import { badInput, RatchetError } from '../../core/errors.ts';
 import type { ArtifactRef, PanelTask, TaskPanel } from '../../core/nouns.ts';
+import { TASKS_PER_SEED } from '../../environments/environment.ts';
 import { worldNamed } from '../../environments/registry.ts';
 import type { Recipe } from '../../recipes/schema.ts';
 import type { Stage } from '../stage.ts';
@@ -16,9 +17,6 @@ export type Panels = Record<TaskPanel['role'], PanelRef>;
 
 /** The tasks of every role, as stored at launch for games from a folder. */
 export type GameSelection = Record<TaskPanel['role'], PanelTask[]>;
-
-/** The seed shifts which tasks of a role's endless list a run gets, so that runs of different seeds learn from and report on different games. */
-export const TASKS_PER_SEED = 100_000;
 
 /** A panel that `ratchet panel make` or a run has stored. Throws BadInput naming `field` where the digest is not that of one. */
 export async function storedPanel(store: ArtifactStore, sha256: string, field: string): Promise<{ ref: ArtifactRef; panel: TaskPanel }> {

@@ -11,6 +11,7 @@ import { loadGame } from '../../environments/household/engine/game.ts';
 import type { Game } from '../../environments/household/engine/game.ts';
 import { Play } from '../../environments/household/engine/play.ts';
 import { readGameFile } from '../../environments/household/game-file.ts';
+import { cpuSeconds } from '../cpu-time.ts';
 import { alfworldPython, gameFiles } from './games.ts';
 
 const ROUNDS = Number(process.argv[2] ?? 3);
@@ -26,10 +27,6 @@ interface Found {
   commands: number;
 }
 
-const cpuSeconds = (): number => {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1e6;
-};
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] as number;
 
 function theirs(python: string, files: readonly string[], steps: number, cached: boolean): Found {

@@ -9,6 +9,7 @@ import { worldNamed } from '../../environments/registry.ts';
 import { tasksOfFolder, tasksOfPanel, tasksOfWorld, type ServedTasks } from '../../environments/serve/tasks.ts';
 import { note, print } from '../output.ts';
 import { withSession } from '../session.ts';
+import { untilAskedToEnd } from '../signals.ts';
 import { indexWithProgress, problemLines } from '../game-folders.ts';
 
 const GENERATED = 'generated';
@@ -78,10 +79,7 @@ async function serveCommand(options: Options): Promise<void> {
     pingIntervalMs: PING_INTERVAL_MS,
     onBug: (error) => note(`ratchet: an answer failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`),
   });
-  // Before anybody is told that it is there, and could end it.
-  const asked = new Promise<void>((resolve) => {
-    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => resolve());
-  });
+  const asked = untilAskedToEnd();
   print(`${tasks.description}`, `listening on ${server.url} (at most ${bounds.maxSessions} sessions)`);
   await asked;
   await server.close();

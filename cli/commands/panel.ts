@@ -1,10 +1,11 @@
 /** `ratchet panel`: task panels. `make` draws one from a folder of ALFWorld data or from generated games, and stores it with its games; `show` reads one. */
 import { Command } from 'commander';
-import { storedPanel, TASKS_PER_SEED } from '../../activities/stages/panels.ts';
+import { storedPanel } from '../../activities/stages/panels.ts';
 import { badInput } from '../../core/errors.ts';
 import { nearest } from '../../core/nearest.ts';
 import type { ArtifactRef, TaskPanel } from '../../core/nouns.ts';
 import { Random } from '../../core/random.ts';
+import { TASKS_PER_SEED } from '../../environments/environment.ts';
 import { readGame, type IndexedGame } from '../../environments/household/game-index.ts';
 import { ALFWORLD_TURN_CAP } from '../../environments/household/world.ts';
 import { worldNamed } from '../../environments/registry.ts';

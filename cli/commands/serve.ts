@@ -7,6 +7,7 @@ import { badInput } from '../../core/errors.ts';
 import { fetchServable, type ServableKind } from '../servable.ts';
 import { wholeNumber } from '../options.ts';
 import { note, print } from '../output.ts';
+import { ENDING_SIGNALS, untilAskedToEnd } from '../signals.ts';
 
 /** `env serve` has 8000. */
 const PORT = 8001;
@@ -74,14 +75,11 @@ async function serveModels(options: ServeCommandOptions): Promise<void> {
   });
   if (apiKey === null && !/^(127\.|localhost$|::1$)/.test(options.host))
     note(`ratchet: anybody who reaches ${options.host} can use this server; an API key (RATCHET_API_KEY) keeps others out`);
-  // Before anybody is told that it is there, and could end it.
-  const asked = new Promise<void>((resolve) => {
-    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => resolve());
-  });
+  const asked = untilAskedToEnd();
   print(`${server.served.join(' and ')} at ${server.url}`);
   await asked;
   note('ratchet: finishing what was asked; again to end at once');
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => void server.stop());
+  for (const name of ENDING_SIGNALS) process.once(name, () => void server.stop());
   await server.stop();
 }
 

@@ -13,6 +13,7 @@ import { finish, showToEnd } from '../live/watch.ts';
 import { idOption, scaleOption, seedOption, setOption, wholeNumber } from '../options.ts';
 import { note, print } from '../output.ts';
 import { home, openSession, sessionOf, type Session } from '../session.ts';
+import { ENDING_SIGNALS } from '../signals.ts';
 import { unfinishedRun } from '../unfinished.ts';
 import { launchText } from './run.ts';
 
@@ -63,7 +64,7 @@ class Interruption {
         void this.#host?.hurry();
       } else process.exit(INTERRUPTED);
     };
-    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, this.#onSignal);
+    for (const name of ENDING_SIGNALS) process.on(name, this.#onSignal);
   }
 
   watchOver(host: Host): void {
@@ -72,7 +73,7 @@ class Interruption {
   }
 
   end(): void {
-    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(name, this.#onSignal);
+    for (const name of ENDING_SIGNALS) process.off(name, this.#onSignal);
   }
 }
 

@@ -11,6 +11,7 @@ import { becomeHost, logFile, runningHost, tail } from '../host.ts';
 import { eventText, preparing } from '../live/preparing.ts';
 import { note, print, printJson } from '../output.ts';
 import { home, openSession, PROGRAM_FOLDER } from '../session.ts';
+import { ENDING_SIGNALS } from '../signals.ts';
 
 /** What the process in the background tells the one that started it. */
 type Message = { progress: ProgressLine } | { ready: true } | { failed: { type: ErrorType; message: string } };
@@ -90,7 +91,7 @@ async function stayUp(): Promise<void> {
     if (times === 1) asked.resolve();
     else void hurry();
   };
-  for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(name, onSignal);
+  for (const name of ENDING_SIGNALS) process.on(name, onSignal);
   const tell = (message: Message): void => {
     if (process.connected) process.send?.(message);
   };

@@ -6,12 +6,13 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sha256 } from '../../core/digest.ts';
 import { badInput } from '../../core/errors.ts';
+import { TASKS_PER_SEED } from '../environment.ts';
 import { HouseholdEnvironment } from './engine/environment.ts';
 import { loadGame } from './engine/game.ts';
-import { FAMILIES, FAMILY_RULES } from './families.ts';
+import { FAMILY_RULES } from './families.ts';
 import { bytesOf, gameFileOf } from './game-writer.ts';
-import { checkDials, dialsKey, drawTask, HOMES, homeOf, layoutOf, taskId } from './generator.ts';
-import type { Dials, Home, HomeSize, Role } from './generator.ts';
+import { checkDials, dialsKey, drawTask, HOMES, homeOf, layoutOf, taskAt, taskId } from './generator.ts';
+import type { Dials, Home, HomeSize, Role, TaskName } from './generator.ts';
 
 /** The folder that ALFWorld keeps the games of a role in; it has none of its own for validation games. */
 export const SPLIT_FOLDERS: Readonly<Record<Role, string>> = {
@@ -21,12 +22,10 @@ export const SPLIT_FOLDERS: Readonly<Record<Role, string>> = {
   unseen: 'valid_unseen',
 };
 
-/** Seeds are this many games apart, the same as in the panels of a run: seed 1 here are the games of a run with seed 1. */
-const GAMES_PER_SEED = 100_000;
-
 export interface MakeOptions {
   role: Role;
   tasks: number;
+  /** Seed 1 here are the games of a run with seed 1. */
   seed: number;
   size: HomeSize;
   /** What differs from the dials of the size. */
@@ -44,20 +43,18 @@ export interface MadeGame {
 /** Makes the games and writes them. Throws RatchetError('BadInput') naming the option that is out of range. */
 export function makeGames(folder: string, options: MakeOptions): MadeGame[] {
   const { role, tasks, seed, size, dials } = options;
-  if (!Number.isInteger(tasks) || tasks < 1 || tasks > GAMES_PER_SEED)
-    throw badInput('tasks', tasks, `a whole number from 1 to ${GAMES_PER_SEED}`);
+  if (!Number.isInteger(tasks) || tasks < 1 || tasks > TASKS_PER_SEED)
+    throw badInput('tasks', tasks, `a whole number from 1 to ${TASKS_PER_SEED}`);
   const own = Object.keys(dials).length > 0 ? checkDials({ ...HOMES[size], ...dials }) : null;
   return Array.from({ length: tasks }, (_, i) => {
-    const at = seed * GAMES_PER_SEED + i;
-    const family = FAMILIES[at % FAMILIES.length] as (typeof FAMILIES)[number];
-    const number = Math.floor(at / FAMILIES.length);
-    const id = taskId({ role, family, number, size });
-    const home = own === null ? homeOf(id) : drawTask(dialsKey(own, id), { role, family }, own);
-    return writeGame(folder, id, number, role, home);
+    const task = taskAt(role, seed * TASKS_PER_SEED + i, size);
+    const id = taskId(task);
+    const home = own === null ? homeOf(id) : drawTask(dialsKey(own, id), task, own);
+    return writeGame(folder, id, task, home);
   });
 }
 
-function writeGame(folder: string, id: string, number: number, role: Role, home: Home): MadeGame {
+function writeGame(folder: string, id: string, { role, number }: TaskName, home: Home): MadeGame {
   const file = gameFileOf(home);
   const bytes = bytesOf(file);
   playThrough(id, file.walkthrough, new HouseholdEnvironment(loadGame(file, { id }), { turnCap: file.walkthrough.length }));

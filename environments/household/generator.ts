@@ -130,6 +130,11 @@ export interface TaskName {
 export const taskId = ({ role, family, number, size }: TaskName): string =>
   `${size === 'small' ? '' : `${size}/`}${role}/${family}/${String(number).padStart(6, '0')}`;
 
+/** The task at a place of a role's endless list: the families take turns. */
+export function taskAt(role: Role, at: number, size: HomeSize): TaskName {
+  return { role, family: FAMILIES[at % FAMILIES.length] as Family, number: Math.floor(at / FAMILIES.length), size };
+}
+
 /** Null for an id that is not a generated task's. */
 export function parseTaskId(id: string): TaskName | null {
   const parts = id.split('/');

@@ -41,11 +41,8 @@ interface Node {
  * The commands of a shortest plan; empty when the game is solved. The game is left as it was. Throws RatchetError('BadInput') when no plan fits into
  * the turns that are left, and RatchetError('OutOfMemory') when `mostStates` were looked at without an answer.
  */
-export function planOf(
-  game: Plannable,
-  { mostStates = MOST_STATES, everyCommand = false }: { mostStates?: number; everyCommand?: boolean } = {},
-): string[] {
-  const plan = searchPlan(game, { mostStates, everyCommand });
+export function planOf(game: Plannable, { mostStates = MOST_STATES }: { mostStates?: number } = {}): string[] {
+  const plan = searchPlan(game, { mostStates, everyCommand: false });
   if (plan === null) throw badInput('game', game.instruction, 'a game that can be solved in the turns that are left');
   return plan;
 }

@@ -6,13 +6,12 @@ import { Random } from '../../core/random.ts';
 import type { World } from '../environment.ts';
 import { householdCodec } from './codec.ts';
 import { Demonstrator } from './demonstrator.ts';
-import { FAMILIES } from './families.ts';
 import { HouseholdEnvironment } from './engine/environment.ts';
 import { loadGame } from './engine/game.ts';
 import type { Game } from './engine/game.ts';
 import { readGameFile } from './game-file.ts';
 import { bytesOf, gameFileOf } from './game-writer.ts';
-import { homeOf, nameOf, parseTaskId, taskId } from './generator.ts';
+import { homeOf, nameOf, parseTaskId, taskAt, taskId } from './generator.ts';
 import type { HomeSize } from './generator.ts';
 import { SearchAgent } from './search-agent.ts';
 import type { SearchOrder } from './search-agent.ts';
@@ -77,9 +76,9 @@ function worldWith(files: ReadonlyMap<string, Uint8Array>, digests: ReadonlyMap<
     tasks(role, from, count, collection = 'generated') {
       const size = sizeOf(collection);
       return Array.from({ length: count }, (_, i) => {
-        const family = FAMILIES[(from + i) % FAMILIES.length] as (typeof FAMILIES)[number];
-        const id = taskId({ role, family, number: Math.floor((from + i) / FAMILIES.length), size });
-        return { id, family, sha256: sha256(bytesOf(gameFileOf(homeOf(id)))) };
+        const task = taskAt(role, from + i, size);
+        const id = taskId(task);
+        return { id, family: task.family, sha256: sha256(bytesOf(gameFileOf(homeOf(id)))) };
       });
     },
 
