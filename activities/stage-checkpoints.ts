@@ -1,8 +1,9 @@
 /**
  * The checkpoints of one stage call: objects in the store and a small manifest for each, found again by whoever runs the same call next. Only
  * checkpoints of the same numeric fingerprint count, so that going on gives the same bytes as never having stopped. They are scaffolding: the
- * newest two are kept while the stage runs, and none when its output is committed. No record refers to them.
+ * newest two are kept while the stage runs, and none when its output is committed; what a kill left over, `ratchet gc` removes. No record refers to them.
  */
+import { checkpointHeader, checkpointsFolder } from '../artifacts/run-log.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { sha256 } from '../core/digest.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
@@ -49,7 +50,7 @@ export class StageCheckpoints implements Checkpoints {
 
   constructor(options: CheckpointOptions) {
     this.#options = options;
-    this.#prefix = `runs/${options.scope}/checkpoints/${options.intent}/`;
+    this.#prefix = `${checkpointsFolder(options.scope)}${options.intent}/`;
     this.#suffix = `-${sha256(options.fingerprint).slice(0, 8)}.json`;
   }
 
@@ -116,9 +117,8 @@ export class StageCheckpoints implements Checkpoints {
     if (object !== undefined) await store.delete(object.key, { signal });
   }
 
-  /** Stored before the bytes, so that no other artifact and no other run can share the object, and removing it harms nobody. */
   #headerOf(step: number): Buffer {
-    return Buffer.from(`ratchet checkpoint ${this.#options.scope} ${this.#options.intent} ${step}\n`);
+    return Buffer.from(checkpointHeader(this.#options.scope, this.#options.intent, step));
   }
 }
 

@@ -17,12 +17,13 @@ export const STATEMENT_TYPE = 'https://in-toto.io/Statement/v1';
 export const PREDICATE_TYPE = 'urn:ratchet:record-closed:v1';
 export const PAYLOAD_TYPE = 'application/vnd.in-toto+json';
 
-export interface Statement {
+/** Of attestations, unless the predicate says otherwise (`retention.ts`). */
+export interface Statement<Predicate = Omit<Attestation, 'record'>> {
   _type: typeof STATEMENT_TYPE;
-  /** The record: its key in the store and its digest. */
+  /** What it is about, for attestations the record: its key in the store and its digest. */
   subject: { name: string; digest: { sha256: Sha256 } }[];
-  predicateType: typeof PREDICATE_TYPE;
-  predicate: Omit<Attestation, 'record'>;
+  predicateType: string;
+  predicate: Predicate;
 }
 
 /** DSSE envelope; `payload` and `sig` in base64. */
@@ -105,10 +106,20 @@ function preAuthentication(payload: Uint8Array): Uint8Array {
 /** The statement that `attestation` makes about the record at `recordKey`, signed. The same input and key give the same bytes (Ed25519 draws nothing). */
 export function signAttestation(attestation: Attestation, recordKey: string, key: SigningKey): Envelope {
   const { record, ...predicate } = attestation;
-  const statement: Statement = {
+  return signStatement({ name: recordKey, sha256: record.sha256 }, PREDICATE_TYPE, predicate, key);
+}
+
+/** A statement about one thing in the store, signed. */
+export function signStatement(
+  about: { name: string; sha256: Sha256 },
+  predicateType: string,
+  predicate: object,
+  key: SigningKey,
+): Envelope {
+  const statement: Statement<object> = {
     _type: STATEMENT_TYPE,
-    subject: [{ name: recordKey, digest: { sha256: record.sha256 } }],
-    predicateType: PREDICATE_TYPE,
+    subject: [{ name: about.name, digest: { sha256: about.sha256 } }],
+    predicateType,
     predicate,
   };
   const payload = Buffer.from(canonicalJson(statement));
@@ -116,23 +127,28 @@ export function signAttestation(attestation: Attestation, recordKey: string, key
   return { payloadType: PAYLOAD_TYPE, payload: payload.toString('base64'), signatures: [{ keyid: key.keyid, sig }] };
 }
 
-/** The statement inside, unchecked. Throws Corrupt, naming `where`, when the envelope or the statement has another form. */
-export function statementIn(envelope: Envelope, where: string): Statement {
+/** The statement inside, its signature unchecked. Throws Corrupt, naming `where`, when the envelope or the statement has another form. */
+export function statementIn<Predicate = Omit<Attestation, 'record'>>(
+  envelope: Envelope,
+  where: string,
+  predicateType: string = PREDICATE_TYPE,
+): Statement<Predicate> {
   const corrupt = (what: string) => new RatchetError('Corrupt', `${where}: ${what}`);
   if (envelope.payloadType !== PAYLOAD_TYPE || typeof envelope.payload !== 'string' || !Array.isArray(envelope.signatures))
     throw corrupt('not a DSSE envelope of an in-toto statement');
   const payload = Buffer.from(envelope.payload, 'base64');
   if (payload.toString('base64') !== envelope.payload) throw corrupt('its payload is not base64');
-  let statement: Statement;
+  let statement: Statement<Predicate>;
   try {
-    statement = JSON.parse(payload.toString()) as Statement;
+    statement = JSON.parse(payload.toString()) as Statement<Predicate>;
   } catch (error) {
     throw corrupt(`its payload is not JSON (${(error as Error).message})`);
   }
   const [subject] = Array.isArray(statement?.subject) ? statement.subject : [];
-  if (statement?._type !== STATEMENT_TYPE || statement.predicateType !== PREDICATE_TYPE || typeof statement.predicate !== 'object')
-    throw corrupt('its payload is not a statement about a closed record');
-  if (typeof subject?.name !== 'string' || typeof subject.digest?.sha256 !== 'string') throw corrupt('its statement names no record');
+  if (statement?._type !== STATEMENT_TYPE || statement.predicateType !== predicateType || typeof statement.predicate !== 'object')
+    throw corrupt(`its payload is not a statement of type ${predicateType}`);
+  if (typeof subject?.name !== 'string' || typeof subject.digest?.sha256 !== 'string')
+    throw corrupt('its statement names nothing that it is about');
   return statement;
 }
 

@@ -38,6 +38,9 @@ export interface Findings {
   /** Size of every object that was read and hashes to its name. */
   sound: Map<string, number>;
   bytes: number;
+  /** Objects that need not be there, because the run gave them up, and those of them that are not. */
+  givenUp: ReadonlyMap<string, number>;
+  absent: Set<string>;
   tables: Map<string, TableFacts>;
   sets: Map<string, EpisodeSet>;
   plans: Map<string, Plan>;
@@ -57,6 +60,8 @@ export function newFindings(): Findings {
     problems: [],
     sound: new Map(),
     bytes: 0,
+    givenUp: new Map(),
+    absent: new Set(),
     tables: new Map(),
     sets: new Map(),
     plans: new Map(),
@@ -132,6 +137,10 @@ async function open(
 ): Promise<Link[] | null> {
   const { key, sha256 } = link;
   if (key !== objectKey(sha256)) problems.push({ what: 'name of an object', key, expected: objectKey(sha256), found: key });
+  if (findings.givenUp.has(sha256) && (await store.size(key, options)) === null) {
+    findings.absent.add(sha256);
+    return null;
+  }
   const bytes = link.bytes ?? (await store.size(key, options));
   const content = bytes === null ? null : await read(store, { key, sha256, bytes }, problems, options);
   if (bytes === null) problems.push({ what: 'object', key, expected: `bytes with SHA-256 ${sha256}`, found: 'it is missing' });

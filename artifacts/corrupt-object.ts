@@ -1,4 +1,4 @@
-/** The failure of a read whose bytes are not those that were asked for; apart from the store, so that the audit can name it field by field. */
+/** The failures of a read whose bytes are not those that were asked for; apart from the store, so that the audit can name it field by field. */
 import { RatchetError } from '../core/errors.ts';
 import type { ArtifactRef } from '../core/nouns.ts';
 
@@ -13,5 +13,14 @@ export class CorruptObject extends RatchetError {
     this.key = ref.key;
     this.expected = expected;
     this.found = found;
+  }
+}
+
+/** Throws Corrupt, naming the key, for bytes that are not JSON in UTF-8. */
+export function parseJson<T>(key: string, bytes: Uint8Array): T {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as T;
+  } catch (error) {
+    throw new RatchetError('Corrupt', `${key}: not JSON (${(error as Error).message})`, { cause: error });
   }
 }

@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { badInput, RatchetError } from '../core/errors.ts';
 import { forEachBounded } from './bounded.ts';
+import { givenUpKey } from './retention.ts';
 import { attestationsFolder, keysFolder, recordsFolder, runKey, stagesFolder } from './run-log.ts';
 import type { ArtifactStore, CallOptions } from './store.ts';
 import { verifyRun, type VerifyReport } from './verify.ts';
@@ -69,12 +70,16 @@ export async function exportRun(store: ArtifactStore, runId: string, folder: str
   return report;
 }
 
-function readme(runId: string, { head, counts }: VerifyReport): string {
+function readme(runId: string, { head, counts, givenUp }: VerifyReport): string {
+  const without =
+    givenUp && givenUp.absent > 0
+      ? `\nEpisodes, labels and weights were given up by ${givenUp.by} on ${givenUp.at}, as \`given-up.json\` states: ${givenUp.absent} objects are not here.\n`
+      : '';
   return `# Run ${runId}
 
 ${counts.records} records, ${counts.stages} stage results, ${counts.objects} objects, ${counts.episodes} episodes, ${counts.evaluations} evaluations.
 Head: \`${head?.sha256 ?? 'none'}\`
-
+${without}
 - \`runs/${runId}/records/\`: the chain of records, canonical JSON (RFC 8785); each holds the SHA-256 of the one before it.
 - \`runs/${runId}/stages/\`: what every stage call was given and gave; \`attestations/\`: signed statements (in-toto in DSSE, Ed25519) about when, where and by
   whom each record was closed; \`keys/\`: the public keys.
@@ -94,5 +99,6 @@ async function manifestsOf(store: ArtifactStore, runId: string, call: CallOption
   const keys = [runKey(runId)];
   for (const prefix of [recordsFolder(runId), stagesFolder(runId), attestationsFolder(runId), keysFolder(runId)])
     for await (const { key } of store.list(prefix, call)) keys.push(key);
+  if ((await store.size(givenUpKey(runId), call)) !== null) keys.push(givenUpKey(runId));
   return keys;
 }

@@ -49,6 +49,21 @@ export function stagesFolder(runId: string): string {
   return `${runFolder(runId)}stages/`;
 }
 
+/** What stages under way could go on from: a folder per stage call, named by its intent. */
+export function checkpointsFolder(runId: string): string {
+  return `${runFolder(runId)}checkpoints/`;
+}
+
+/** Stored before the bytes of a checkpoint, so that no other artifact and no other run can share the object, and removing it harms nobody. */
+export function checkpointHeader(runId: string, intent: Sha256, step: number): string {
+  return `ratchet checkpoint ${runId} ${intent} ${step}\n`;
+}
+
+/** The run whose checkpoint begins with these bytes, or null for any other object. */
+export function checkpointOwner(start: Uint8Array): string | null {
+  return /^ratchet checkpoint (\S+) [0-9a-f]{64} \d+\n/.exec(Buffer.from(start).toString('latin1'))?.[1] ?? null;
+}
+
 export function stageKey(runId: string, stage: string, input: unknown): string {
   return `${stagesFolder(runId)}${stageIntent(stage, input)}.json`;
 }

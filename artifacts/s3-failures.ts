@@ -144,3 +144,8 @@ export class Patience {
     this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS);
   }
 }
+
+/** A refusal although nothing is stored: another writer is about to finish or has just been undone, so asking again is right. */
+export function stillRacing(key: string): Error {
+  return Object.assign(new Error(`another writer of ${key} is neither done nor gone`), { code: 'ConditionalRequestConflict' });
+}

@@ -25,6 +25,12 @@ export interface StoreConfig {
   spoolDirectory?: string;
 }
 
+/** How long a call goes on trying: a supervised server is back within seconds, and a stage must learn soon enough that it waits for the store. */
+export const DEFAULT_PATIENCE_MS = 20_000;
+/** A connection is made within milliseconds or the address is dead. */
+export const CONNECT_TIMEOUT_MS = 3_000;
+/** A server that neither takes nor sends a byte for so long is taken for dead, and asked again. */
+export const DEFAULT_IDLE_TIMEOUT_MS = 15_000;
 const DEFAULT_BUCKET = 'ratchet';
 /** What S3-compatible servers without regions expect to see in signatures. */
 const DEFAULT_REGION = 'us-east-1';

@@ -18,10 +18,12 @@ import { canonicalJson, sha256 } from '../core/digest.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import type { ArtifactRef } from '../core/nouns.ts';
 import { ByteCache } from './byte-cache.ts';
-import { CorruptObject } from './corrupt-object.ts';
+import { CorruptObject, parseJson } from './corrupt-object.ts';
 import { probeStore } from './probe.ts';
-import { explained, failureOf, Patience, persevere } from './s3-failures.ts';
-import { checkKey, checkStoreConfig, type StoreConfig } from './store-config.ts';
+import { explained, failureOf, Patience, persevere, stillRacing } from './s3-failures.ts';
+import { CONNECT_TIMEOUT_MS, DEFAULT_IDLE_TIMEOUT_MS, DEFAULT_PATIENCE_MS, checkKey, checkStoreConfig } from './store-config.ts';
+import type { StoreConfig } from './store-config.ts';
+import { outlastSweep, REFRESHED_AFTER_MS } from './sweep.ts';
 import { LARGE_OBJECT_BYTES, spool, uploadInParts } from './upload.ts';
 
 export interface CallOptions {
@@ -29,12 +31,6 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
-/** How long a call goes on trying: a supervised server is back within seconds, and a stage must learn soon enough that it waits for the store. */
-export const DEFAULT_PATIENCE_MS = 20_000;
-/** A connection is made within milliseconds or the address is dead. */
-const CONNECT_TIMEOUT_MS = 3_000;
-/** A server that neither takes nor sends a byte for so long is taken for dead, and asked again. */
-export const DEFAULT_IDLE_TIMEOUT_MS = 15_000;
 /** The slowest transfer that still counts as one: 64 KiB per second. Bounds the whole time of reading an object. */
 const SLOWEST_BYTES_PER_MS = 64;
 /** Manifests are small by design; up to here every server tried refuses a second writer cleanly, from about 4 MiB on it cuts the connection. */
@@ -84,7 +80,7 @@ export class ArtifactStore {
     this.#client.destroy();
   }
 
-  /** Stores bytes under their digest; bytes that are there already are not sent again. */
+  /** Stores bytes under their digest; bytes that are there already are not sent again, unless they have grown old (`sweep.ts` says why). */
   async put(bytes: Uint8Array, options: CallOptions = {}): Promise<ArtifactRef> {
     const digest = sha256(bytes);
     const ref = { key: objectKey(digest), sha256: digest, bytes: bytes.length };
@@ -250,8 +246,18 @@ export class ArtifactStore {
   }
 
   /** The size in bytes of what is at `key`, or null when nothing is. Says nothing about the bytes themselves. */
-  size(key: string, options: CallOptions = {}): Promise<number | null> {
-    return this.#persevere(`looking for ${key}`, options.signal, () => this.#sizeOnce(key, options.signal));
+  async size(key: string, options: CallOptions = {}): Promise<number | null> {
+    return (await this.stat(key, options))?.bytes ?? null;
+  }
+
+  /** Size and time of writing, by the server's clock, of what is at `key`, or null when nothing is. */
+  stat(key: string, options: CallOptions = {}): Promise<{ bytes: number; lastModified: Date } | null> {
+    return this.#persevere(`looking for ${key}`, options.signal, () => this.#statOnce(key, options.signal));
+  }
+
+  /** At most the first `bytes` (at least 1) of what is at `key`, unchecked; null when nothing is there. Empty objects are not asked for (S3 refuses). */
+  readStart(key: string, bytes: number, options: CallOptions = {}): Promise<Uint8Array | null> {
+    return this.#persevere(`reading ${key}`, options.signal, () => this.#readOnce(key, options.signal, { Range: `bytes=0-${bytes - 1}` }));
   }
 
   /** Every key that starts with `prefix`, in order of code points. */
@@ -311,13 +317,18 @@ export class ArtifactStore {
   }
 
   async #upload(ref: ArtifactRef, signal: AbortSignal | undefined, send: () => Promise<void>): Promise<void> {
-    if ((await this.size(ref.key, signal && { signal })) === ref.bytes) return;
+    const there = await this.stat(ref.key, signal && { signal });
+    if (there?.bytes === ref.bytes && Date.now() - there.lastModified.getTime() < REFRESHED_AFTER_MS) return;
     await this.#persevere(`storing ${ref.key}`, signal, send);
+    if (there === null) return;
+    await outlastSweep(this, signal);
+    if ((await this.size(ref.key, signal && { signal })) === null) await this.#persevere(`storing ${ref.key}`, signal, send);
   }
 
-  async #sizeOnce(key: string, signal: AbortSignal | undefined): Promise<number | null> {
+  async #statOnce(key: string, signal: AbortSignal | undefined): Promise<{ bytes: number; lastModified: Date } | null> {
     try {
-      return (await this.#client.send(new HeadObjectCommand(this.#address(key)), abortable(signal))).ContentLength ?? null;
+      const { ContentLength, LastModified } = await this.#client.send(new HeadObjectCommand(this.#address(key)), abortable(signal));
+      return ContentLength === undefined ? null : { bytes: ContentLength, lastModified: LastModified ?? new Date(0) };
     } catch (error) {
       if (failureOf(error) === 'absent') return null;
       throw error;
@@ -341,9 +352,9 @@ export class ArtifactStore {
     );
   }
 
-  async #readOnce(key: string, signal: AbortSignal | undefined): Promise<Uint8Array | null> {
+  async #readOnce(key: string, signal: AbortSignal | undefined, range: { Range?: string } = {}): Promise<Uint8Array | null> {
     try {
-      const answer = await this.#client.send(new GetObjectCommand(this.#address(key)), abortable(signal));
+      const answer = await this.#client.send(new GetObjectCommand({ ...this.#address(key), ...range }), abortable(signal));
       const chunks: Uint8Array[] = [];
       for await (const chunk of (answer.Body ?? []) as AsyncIterable<Uint8Array>) chunks.push(chunk);
       return Buffer.concat(chunks);
@@ -384,17 +395,4 @@ export class ArtifactStore {
 
 function abortable(signal: AbortSignal | undefined): { abortSignal: AbortSignal } | undefined {
   return signal && { abortSignal: signal };
-}
-
-/** A refusal although nothing is stored: another writer is about to finish or has just been undone, so asking again is right. */
-function stillRacing(key: string): Error {
-  return Object.assign(new Error(`another writer of ${key} is neither done nor gone`), { code: 'ConditionalRequestConflict' });
-}
-
-function parseJson<T>(key: string, bytes: Uint8Array): T {
-  try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as T;
-  } catch (error) {
-    throw new RatchetError('Corrupt', `${key}: not JSON (${(error as Error).message})`, { cause: error });
-  }
 }

@@ -141,6 +141,81 @@ for (const key of files(`${runFolder}/stages`)) {
   for (const { sha256: each } of references(stage.output)) given.add(each);
 }
 
+// The keys: those beside the run, and the one that is trusted.
+const keys = new Map();
+const keyIdOf = (key) => sha256(key.export({ type: 'spki', format: 'der' }));
+for (const key of files(`${runFolder}/keys`)) {
+  const published = manifest(key, 'public key');
+  try {
+    const publicKey = published && createPublicKey(published.publicKey);
+    const named = publicKey && ed25519(publicKey) && keyIdOf(publicKey) === published.keyid && key.endsWith(`/${published.keyid}.json`);
+    // Other characters may spell the same key: what lies there must be what was written.
+    if (named && publicKey.export({ type: 'spki', format: 'pem' }) === published.publicKey) keys.set(published.keyid, publicKey);
+    else if (published) report('public key', key, 'a key under its own name', String(published.keyid));
+  } catch (error) {
+    report('public key', key, 'an Ed25519 public key', error.message);
+  }
+}
+let trusted;
+if (options.key !== undefined) {
+  try {
+    const publicKey = createPublicKey(readFileSync(options.key));
+    if (!ed25519(publicKey)) usage(`--key: ${options.key} is no Ed25519 key`);
+    trusted = keyIdOf(publicKey);
+    keys.set(trusted, publicKey);
+  } catch (error) {
+    usage(`--key: ${options.key} is no public key: ${error.message}`);
+  }
+}
+
+/** The payload of an envelope with a signature that holds and, if asked for, of the trusted key; null after saying why not. */
+function opened(envelope, what, key) {
+  const payload = Buffer.from(String(envelope.payload), 'base64');
+  const signed = Buffer.concat([Buffer.from(`DSSEv1 ${PAYLOAD_TYPE.length} ${PAYLOAD_TYPE} ${payload.length} `), payload]);
+  const signatures = Array.isArray(envelope.signatures) ? envelope.signatures : [];
+  const valid = signatures.filter(({ keyid, sig }) => {
+    const raw = Buffer.from(String(sig), 'base64');
+    return keys.has(keyid) && raw.toString('base64') === sig && verify(null, signed, keys.get(keyid), raw);
+  });
+  const exact = envelope.payloadType === PAYLOAD_TYPE && payload.toString('base64') === envelope.payload;
+  if (!exact || valid.length === 0 || valid.length < signatures.length)
+    report(what, key, 'a signature of a key in keys/', 'one that does not hold');
+  else if (trusted && !valid.some(({ keyid }) => keyid === trusted))
+    report(what, key, `a signature of ${trusted}`, `signed by ${valid.map(({ keyid }) => keyid).join(', ')}`);
+  else return payload.toString();
+  return null;
+}
+
+// What the run gave up to make room: a signed statement that names a list of objects, which need not be there.
+const givenUp = new Set();
+let absent = 0;
+const givenUpKey = `${runFolder}/given-up.json`;
+if (existsSync(join(folder, givenUpKey))) {
+  const what = 'statement of what was given up';
+  const envelope = manifest(givenUpKey, what);
+  const payload = envelope && opened(envelope, `signature of the ${what}`, givenUpKey);
+  try {
+    if (payload) {
+      const { subject, predicate, predicateType } = JSON.parse(payload);
+      if (predicateType !== 'urn:ratchet:bulk-given-up:v1') throw new Error(`it is a ${predicateType}`);
+      const { run: of, list, head } = predicate;
+      if (`runs/${of}` !== runFolder || !isRef(list) || subject[0].digest.sha256 !== list.sha256 || list.key !== `objects/${list.sha256}`)
+        throw new Error('it is about something else');
+      queue.push(list);
+      const at = head && chain.get(`${runFolder}/records/${String(head.index).padStart(6, '0')}.json`)?.digest;
+      if (head && at !== head.sha256) report('record that bulk was given up at', givenUpKey, head.sha256, String(at));
+      const bytes = readFileSync(join(folder, list.key));
+      if (sha256(bytes) !== list.sha256) throw new Error('its list is another');
+      for (const [digest] of JSON.parse(bytes.toString()).givenUp) givenUp.add(digest);
+    }
+  } catch (error) {
+    report(what, givenUpKey, 'a signed statement and its list', error.message);
+  }
+  // What the chain itself rests on cannot be given up.
+  for (const { record } of chain.values()) if (isRef(record?.stages)) givenUp.delete(record.stages.sha256);
+  if (run) givenUp.delete(run.recipeSha256);
+}
+
 // The objects: everything that the above leads to, each under its digest.
 const seen = new Set();
 const sizes = new Map();
@@ -156,6 +231,10 @@ while (queue.length > 0) {
     continue;
   }
   const path = join(folder, ref.key);
+  if (!existsSync(path) && givenUp.has(ref.sha256)) {
+    absent++;
+    continue;
+  }
   if (!existsSync(path)) {
     report('object', ref.key, `bytes with SHA-256 ${ref.sha256}`, 'it is missing');
     continue;
@@ -201,54 +280,15 @@ for (const [key, { record }] of chain) {
 }
 
 // The attestations: signed statements about records that are there.
-const keys = new Map();
-const keyIdOf = (key) => sha256(key.export({ type: 'spki', format: 'der' }));
-for (const key of files(`${runFolder}/keys`)) {
-  const published = manifest(key, 'public key');
-  try {
-    const publicKey = published && createPublicKey(published.publicKey);
-    const named = publicKey && ed25519(publicKey) && keyIdOf(publicKey) === published.keyid && key.endsWith(`/${published.keyid}.json`);
-    // Other characters may spell the same key: what lies there must be what was written.
-    if (named && publicKey.export({ type: 'spki', format: 'pem' }) === published.publicKey) keys.set(published.keyid, publicKey);
-    else if (published) report('public key', key, 'a key under its own name', String(published.keyid));
-  } catch (error) {
-    report('public key', key, 'an Ed25519 public key', error.message);
-  }
-}
-let trusted;
-if (options.key !== undefined) {
-  try {
-    const publicKey = createPublicKey(readFileSync(options.key));
-    if (!ed25519(publicKey)) usage(`--key: ${options.key} is no Ed25519 key`);
-    trusted = keyIdOf(publicKey);
-    keys.set(trusted, publicKey);
-  } catch (error) {
-    usage(`--key: ${options.key} is no public key: ${error.message}`);
-  }
-}
 const vouched = new Set();
 for (const key of files(`${runFolder}/attestations`)) {
   const envelope = manifest(key, 'attestation');
   if (!envelope) continue;
-  const payload = Buffer.from(String(envelope.payload), 'base64');
-  const signed = Buffer.concat([Buffer.from(`DSSEv1 ${PAYLOAD_TYPE.length} ${PAYLOAD_TYPE} ${payload.length} `), payload]);
-  const signatures = Array.isArray(envelope.signatures) ? envelope.signatures : [];
-  const valid = signatures.filter(({ keyid, sig }) => {
-    const raw = Buffer.from(String(sig), 'base64');
-    return keys.has(keyid) && raw.toString('base64') === sig && verify(null, signed, keys.get(keyid), raw);
-  });
-  const exact = envelope.payloadType === PAYLOAD_TYPE && payload.toString('base64') === envelope.payload;
-  if (!exact || valid.length === 0 || valid.length < signatures.length) {
-    report('signature of an attestation', key, 'a signature of a key in keys/', 'one that does not hold');
-    continue;
-  }
-  if (trusted && !valid.some(({ keyid }) => keyid === trusted)) {
-    report('signature of an attestation', key, `a signature of ${trusted}`, `signed by ${valid.map(({ keyid }) => keyid).join(', ')}`);
-    continue;
-  }
+  const payload = opened(envelope, 'signature of an attestation', key);
+  if (payload === null) continue;
   let subject;
   try {
-    [subject] = JSON.parse(payload.toString()).subject;
+    [subject] = JSON.parse(payload).subject;
     if (typeof subject.name !== 'string' || !DIGEST.test(subject.digest.sha256)) throw new Error('its subject is no record');
   } catch (error) {
     report('attestation', key, 'a signed statement about a record', error.message);
@@ -273,5 +313,6 @@ console.log(
 console.log(
   `${chain.size} records, ${stages.size} stage results, ${sizes.size} objects (${bytes} bytes), ${vouched.size} signed attestations`,
 );
+if (absent > 0) console.log(`${absent} objects are not here: given up to make room, as ${givenUpKey} states`);
 console.log(`head ${previous}`);
 process.exit(problems.length === 0 ? 0 : 1);

@@ -6,12 +6,13 @@ import type { KeyObject } from 'node:crypto';
 import { digestJson, sha256, type Sha256 } from '../core/digest.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import type { ArtifactRef } from '../core/nouns.ts';
-import { checkAttestations, type Signer } from './audit-attestations.ts';
+import { checkAttestations, checkGivenUp, keysOf, type Signer } from './audit-attestations.ts';
 import { checkClaims } from './audit-claims.ts';
 import { newFindings, readCanonical, study, visitAll, type Findings, type Problem } from './audit-objects.ts';
 import { forEachBounded } from './bounded.ts';
 import { isDigest, isModel, isObject, isRef, walk, type Link } from './audit-shapes.ts';
 import type { RecordEntry, RecordRef, RunManifest, StageManifest } from './record.ts';
+import type { GivenUp } from './retention.ts';
 import { parseRecord, recordKey, recordsFolder, runKey, sealHolds, stageDigest, stageIntent, stagesFolder } from './run-log.ts';
 import { objectKey, type ArtifactStore, type CallOptions } from './store.ts';
 
@@ -29,6 +30,8 @@ export interface VerifyReport {
   unresolved: number[];
   /** Who signed the attestations: the key, how many records it speaks of, and whether it is one of the trusted keys given. */
   signers: Signer[];
+  /** What the run gave up to make room (episodes, labels, weights), by whom and when, and how much of it is not there any more; null where it kept all. */
+  givenUp: { by: string; at: string; host: string; list: Sha256; objects: number; bytes: number; absent: number } | null;
   counts: { records: number; stages: number; objects: number; bytes: number; episodes: number; evaluations: number };
 }
 
@@ -63,9 +66,18 @@ export async function verifyRun(store: ArtifactStore, runId: string, options: Ve
   const recipe = await checkRun(store, runId, findings, roots, call);
   const chain = await checkChain(store, runId, recipe, options.head, findings, roots, call);
   const stages = await checkStages(store, runId, chain, findings, roots, call);
-  const { signers } = await checkAttestations(store, runId, chain, options.trusted ?? null, problems, call);
+  const keys = await keysOf(store, runId, options.trusted ?? null, problems, call);
+  const { signers } = await checkAttestations(store, runId, chain, keys, problems, call);
+  const givenUp = await checkGivenUp(store, runId, chain, keys, problems, call);
   if (!recipe && chain.length === 0 && stages === 0) throw badInput('run id', runId, 'a run that is in the store (see `ratchet ls`)');
 
+  if (givenUp) {
+    const { list } = givenUp.stated;
+    // What the chain itself rests on cannot be given up: a statement that says so excuses nothing.
+    const needed = new Set([recipe, ...chain.map(({ entry }) => (isRef(entry.stages) ? entry.stages.sha256 : null))]);
+    findings.givenUp = new Map([...givenUp.list].filter(([digest]) => !needed.has(digest)));
+    roots.push(list);
+  }
   const onObject = (done: number, total: number) => options.onProgress?.({ done, total, bytes: findings.bytes });
   await visitAll(store, roots, findings, onObject, call);
   for (const [digest, bytes] of findings.sound) options.onSound?.({ key: objectKey(digest), sha256: digest, bytes });
@@ -83,6 +95,7 @@ export async function verifyRun(store: ArtifactStore, runId: string, options: Ve
     head: head ? { index: head.entry.index, sha256: head.digest } : null,
     unresolved: chain.filter(({ entry }) => entry.kind === 'intent' && !outcomes.has(entry.iteration)).map(({ entry }) => entry.iteration),
     signers,
+    givenUp: givenUp && givenUpReport(givenUp.stated, findings),
     counts: {
       records: chain.length,
       stages,
@@ -92,6 +105,10 @@ export async function verifyRun(store: ArtifactStore, runId: string, options: Ve
       evaluations: findings.evaluations.size,
     },
   };
+}
+
+function givenUpReport({ by, at, host, list, objects, bytes }: GivenUp, { absent }: Findings): VerifyReport['givenUp'] {
+  return { by, at, host, list: list.sha256, objects, bytes, absent: absent.size };
 }
 
 /** The run's manifest: canonical, and its recipe under its own digest. Returns that digest, or null when there is no readable manifest. */

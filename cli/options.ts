@@ -1,5 +1,6 @@
 /** Options that several commands share, and how their text becomes values. */
 import { Option } from 'commander';
+import { hostname, userInfo } from 'node:os';
 import { badInput } from '../core/errors.ts';
 import { SCALES } from '../recipes/schema.ts';
 
@@ -17,4 +18,9 @@ export function wholeNumber(option: string, text: string | undefined): number | 
   const value = Number(text);
   if (text.trim() === '' || !Number.isSafeInteger(value) || value < 0) throw badInput(option, text, 'a whole number of at least 0');
   return value;
+}
+
+/** Who gives a command, where nobody says otherwise. */
+export function operatorName(): string {
+  return `${userInfo().username}@${hostname()}`;
 }

@@ -144,3 +144,8 @@ export function recipeAfter(
 function openingOf({ genesis, entries }: RunRecords): number {
   return genesis.parent ? (entries[0]?.entry.iteration ?? -1) : -1;
 }
+
+/** Whether every iteration is closed that the recipe, as amended, asks for. */
+export function isFinished(records: RunRecords): boolean {
+  return (records.iterations.at(-1)?.iteration ?? -1) >= recipeAfter(records).recipe.iterations;
+}

@@ -10,7 +10,7 @@ import { badInput } from '../core/errors.ts';
 import type { ModelRef } from '../core/nouns.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { isIterationBody } from './records.ts';
-import { requireRecords } from './runs.ts';
+import { requireBulk, requireRecords } from './runs.ts';
 import { home, withSession } from './session.ts';
 
 export type ServableKind = 'policy' | 'rewardModel';
@@ -23,6 +23,7 @@ export async function fetchServable(kind: ServableKind, asked: string, field: st
   if (run === undefined) throw badInput(field, asked, 'a folder, a run, or <run>@<iteration>');
   return withSession({ borrow: true }, async ({ store }) => {
     const { iterations } = await requireRecords(store, run);
+    await requireBulk(store, run);
     const wanted = at === undefined ? iterations : iterations.filter(({ iteration }) => iteration === Number(at));
     const having = wanted.filter(({ body }) => kind === 'policy' || isIterationBody(body)).at(-1);
     if (!having)

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
 import { RatchetError } from '../core/errors.ts';
-import { readHome } from '../infra/home.ts';
+import { homePaths, readHome } from '../infra/home.ts';
 import { endpointEnvironment, ratchetHome, runningServers, serversStatus, type Endpoints } from '../infra/servers.ts';
 import { borrowServers, type Borrowed } from './borrow.ts';
 import { asRatchetError } from './failures.ts';
@@ -31,6 +31,11 @@ export const PROGRAM_FOLDER = dirname(dirname(fileURLToPath(import.meta.url)));
 /** Where this machine's servers and data live: `$RATCHET_HOME`, else `.ratchet` beside the program, wherever it is called from. */
 export function home(): string {
   return ratchetHome(process.env, PROGRAM_FOLDER);
+}
+
+/** The key that signs what is stated here; made when it is first needed. */
+export function signingKeyFile(): string {
+  return process.env['RATCHET_SIGNING_KEY'] || homePaths(home()).signingKey;
 }
 
 export interface Session {

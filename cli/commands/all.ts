@@ -8,11 +8,13 @@ import { episodesCommand } from './episodes.ts';
 import { exportCommand } from './export.ts';
 import { forkCommand } from './fork.ts';
 import { gamesCommand } from './games.ts';
+import { gcCommand } from './gc.ts';
 import { historyCommand } from './history.ts';
 import { keysCommand } from './keys.ts';
 import { lsCommand } from './ls.ts';
 import { modelCommand } from './model.ts';
 import { panelCommand } from './panel.ts';
+import { pinCommands } from './pin.ts';
 import { playCommand } from './play.ts';
 import { recipesCommand } from './recipes.ts';
 import { replayCommand } from './replay.ts';
@@ -54,6 +56,8 @@ export function allCommands(): Command[] {
     replayCommand(),
     exportCommand(),
     keysCommand(),
+    gcCommand(),
+    ...pinCommands(),
     serveCommand(),
     tokenizerCommand(),
     modelCommand(),

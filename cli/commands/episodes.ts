@@ -8,7 +8,7 @@ import type { Episode } from '../../core/nouns.ts';
 import { plural, short } from '../format.ts';
 import { wholeNumber } from '../options.ts';
 import { print, printJson } from '../output.ts';
-import { requireRecords } from '../runs.ts';
+import { requireBulk, requireRecords } from '../runs.ts';
 import { withSession } from '../session.ts';
 
 interface EpisodesOptions {
@@ -42,6 +42,7 @@ export function episodesCommand(): Command {
       if (outcome !== undefined && outcome > 1) throw badInput('--outcome', outcome, '0 or 1');
       await withSession({ borrow: true }, async ({ store }) => {
         const records = await requireRecords(store, runId);
+        await requireBulk(store, runId);
         const chosen = await chooseEpisodes(store, runId, records, { source, iteration, strategy: options.strategy });
         const wanted = chosen.episodes.filter(
           (episode) =>

@@ -1,9 +1,8 @@
 /** `ratchet keys`: the Ed25519 key that this machine signs attestations with; made when it is first needed. */
 import { Command } from 'commander';
 import { signingKey } from '../../artifacts/attestation.ts';
-import { homePaths } from '../../infra/home.ts';
 import { print, printJson } from '../output.ts';
-import { home } from '../session.ts';
+import { signingKeyFile } from '../session.ts';
 
 export function keysCommand(): Command {
   return new Command('keys')
@@ -11,7 +10,7 @@ export function keysCommand(): Command {
     .option('--public', 'only the public key, as PEM, for a file')
     .option('--json', 'as JSON')
     .action(({ public: pem, json }: { public?: boolean; json?: boolean }) => {
-      const file = process.env['RATCHET_SIGNING_KEY'] || homePaths(home()).signingKey;
+      const file = signingKeyFile();
       const { keyid, publicKey } = signingKey(file);
       if (json) printJson({ keyid, publicKey, file });
       else if (pem) process.stdout.write(publicKey);

@@ -60,7 +60,10 @@ async function makePanel(games: string, options: MakeOptions): Promise<void> {
   const { panel, files } = generated ? ofGenerated(games, options.split, tasks, seed) : ofFolder(games, options.split, tasks, seed);
   const ref = await withSession({ borrow: true }, async ({ store }) => {
     for (const game of files) await store.put(Buffer.from(readGame(game)));
-    return store.putJson(panel);
+    const stored = await store.putJson(panel);
+    // No run refers to it yet: this note is what keeps it, and its games, from `ratchet gc`.
+    await store.commit(`panels/${stored.sha256}.json`, { panel: stored });
+    return stored;
   });
   if (options.json) printJson({ ref, panel });
   else print(...text(ref, panel));

@@ -8,7 +8,7 @@ import { WorkFailed } from '../failures.ts';
 import { plural, short } from '../format.ts';
 import { wholeNumber } from '../options.ts';
 import { inPlace, print, printJson } from '../output.ts';
-import { requireRun } from '../runs.ts';
+import { requireBulk, requireRun } from '../runs.ts';
 import { withSession } from '../session.ts';
 
 /** The levels, in a sentence about what was computed anew; `MODELS_DIFFER` where models or games were, too, and R1 is all that was reached. */
@@ -31,6 +31,7 @@ export function replayCommand(): Command {
       const iteration = wholeNumber('--iteration', options.iteration);
       const report = await withSession({ borrow: true }, async ({ store }) => {
         await requireRun(store, runId);
+        await requireBulk(store, runId);
         const show = inPlace();
         try {
           return await replayRun({

@@ -1,13 +1,12 @@
 /** `ratchet pause`, `resume`, `stop`, `approve`, `reject`, `amend` and `cancel`: what an operator asks of a run under way. One file, because they differ in a word. */
 import type { Client } from '@temporalio/client';
 import { Command } from 'commander';
-import { hostname, userInfo } from 'node:os';
 import { AMENDABLE } from '../../recipes/amend.ts';
 import { parseOverride } from '../../recipes/load.ts';
 import type { Control, Operator } from '../../workflows/durable-loop.ts';
 import { badInput, RatchetError } from '../../core/errors.ts';
 import { executionState } from '../launch.ts';
-import { setOption } from '../options.ts';
+import { operatorName, setOption } from '../options.ts';
 import { print, printJson } from '../output.ts';
 import { requireRun } from '../runs.ts';
 import { ask, withSession } from '../session.ts';
@@ -59,7 +58,7 @@ function steering(name: string, description: string): Command {
 }
 
 async function update(runId: string, name: string, args: unknown[], done: string, options: SteerOptions): Promise<void> {
-  const operator: Operator = { by: options.as ?? `${userInfo().username}@${hostname()}`, reason: options.reason ?? null };
+  const operator: Operator = { by: options.as ?? operatorName(), reason: options.reason ?? null };
   const control = await steer(runId, async (client) => {
     const handle = client.workflow.getHandle(runId);
     const asked = { args: [operator, ...args] as [Operator, ...unknown[]], ...(options.updateId && { updateId: options.updateId }) };

@@ -51,7 +51,7 @@ function trustedKey(file: string): KeyObject {
   }
 }
 
-function reportText({ runId, ok, problems, head, unresolved, signers, counts }: VerifyReport): string[] {
+function reportText({ runId, ok, problems, head, unresolved, signers, givenUp, counts }: VerifyReport): string[] {
   const lines = [
     `${runId}: ${ok ? 'everything is as its records say' : plural(problems.length, 'problem')}`,
     `${plural(counts.records, 'record')}, ${plural(counts.stages, 'stage result')}, ${plural(counts.objects, 'object')} (${size(counts.bytes)}), ` +
@@ -61,6 +61,11 @@ function reportText({ runId, ok, problems, head, unresolved, signers, counts }: 
       ({ keyid, records, trusted }) => `signed by ${short(keyid)}: ${plural(records, 'record')}${trusted ? ' (trusted)' : ''}`,
     ),
   ];
+  if (givenUp)
+    lines.push(
+      `given up by ${givenUp.by} on ${givenUp.at}: ${plural(givenUp.objects, 'object')} of episodes, labels and weights (${size(givenUp.bytes)}); ` +
+        `${count(givenUp.absent)} of them are removed`,
+    );
   if (unresolved.length > 0) lines.push(`not closed yet: iteration ${unresolved.join(', ')}`);
   for (const { what, key, expected, found } of problems.slice(0, SHOWN))
     lines.push('', `${what}`, `  at        ${key}`, `  expected  ${expected}`, `  found     ${found}`);
