@@ -7,6 +7,7 @@ import { existsSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { storeModel } from '../activities/stages/models.ts';
 import { panelsGiven } from '../activities/stages/panels.ts';
+import { forgetEnding } from '../artifacts/ending.ts';
 import type { ForkPoint } from '../artifacts/record.ts';
 import { createRun, listRuns, readRun } from '../artifacts/run-log.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
@@ -24,8 +25,8 @@ import { RECIPE, type LoopInput } from '../workflows/durable-loop.ts';
 import type { improvementLoop } from '../workflows/index.ts';
 import { DEFAULT_FLEET, taskQueue } from '../workflows/task-queues.ts';
 import { chooseGames, storeGames, type ChosenGames } from './games.ts';
-import { loopStateOf, recipeAfter, stateAfter, type RunRecords } from './records.ts';
-import { recordsOf, requireRecords } from './runs.ts';
+import { isFinished, loopStateOf, recipeAfter, stateAfter, type RunRecords } from './records.ts';
+import { recordsOf, requireBulk, requireRecords } from './runs.ts';
 import { ask, type Session } from './session.ts';
 
 export interface LaunchOptions {
@@ -127,13 +128,15 @@ export async function takeUp(session: Session, runId: string, recipe: Recipe, in
   const state = await executionState(client, runId);
   if (state === 'RUNNING' || state === 'PAUSED') return { runId, how: 'attached' };
   const records = await recordsOf(session.store, runId);
+  if (records && isFinished(records)) return { runId, how: 'finished' };
+  await requireBulk(session.store, runId);
   const { parent } = (await readRun(session.store, runId)) ?? {};
   if (records === null && parent) {
     const { origin } = await forkedFrom(session.store, parent);
+    await forgetEnding(session.store, runId);
     return begin(session, { ...fresh(runId, recipe, null), ...origin }, 'resumed');
   }
   const amended = records ? recipeAfter(records) : { recipe, pending: [] };
-  if (records && (records.iterations.at(-1)?.iteration ?? -1) >= amended.recipe.iterations) return { runId, how: 'finished' };
   const known = initial ?? records?.genesis.initial ?? null;
   if (recipe.policy.initial !== null && known === null)
     throw badInput(
@@ -148,6 +151,7 @@ export async function takeUp(session: Session, runId: string, recipe: Recipe, in
     initial: known,
     state: records && loopStateOf(records),
   };
+  await forgetEnding(session.store, runId);
   return begin(session, beginning, 'resumed', amended.pending);
 }
 
@@ -157,6 +161,7 @@ export async function forkedFrom(
   { runId, iteration }: ForkPoint,
 ): Promise<{ records: RunRecords; origin: Pick<Beginning, 'initial' | 'state' | 'fork'> }> {
   const records = await requireRecords(store, runId);
+  await requireBulk(store, runId);
   const state = stateAfter(records, iteration);
   const closed = records.iterations.map((each) => each.iteration);
   if (!state) throw badInput('--at-iteration', iteration, `a closed iteration of ${runId}: ${closed.join(', ') || 'there is none yet'}`);

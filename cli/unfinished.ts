@@ -1,11 +1,13 @@
 /** The run that `start` goes on with: the newest one that was neither finished nor ended by anybody. */
 import type { ArtifactStore } from '../artifacts/store.ts';
+import { readEnding } from '../artifacts/ending.ts';
+import { readGivenUp } from '../artifacts/retention.ts';
 import { listRuns, readRun } from '../artifacts/run-log.ts';
 import { digestJson } from '../core/digest.ts';
 import { RatchetError } from '../core/errors.ts';
 import type { Recipe } from '../recipes/schema.ts';
 import { executionState, loopQueue, type Prepared } from './launch.ts';
-import { recipeAfter } from './records.ts';
+import { isFinished } from './records.ts';
 import { recipeOf, recordsOf } from './runs.ts';
 import { ask, type Session } from './session.ts';
 
@@ -36,16 +38,16 @@ async function underWay({ store, temporal }: Session, like: Prepared | null): Pr
   return null;
 }
 
-/** One that is in the store, has work left, and that Temporal does not know: its database was lost, or the launch died before it. */
+/** One that is in the store, has work left and was not ended by anybody, and that Temporal does not know: its database was lost, or the launch died before it. */
 async function forgotten({ store, temporal }: Session, like: Prepared | null): Promise<Unfinished | null> {
   const client = await temporal();
   for (const runId of (await listRuns(store)).toReversed()) {
     const run = await ofStore(store, runId, like);
     if (!run) continue;
     const records = await recordsOf(store, runId);
-    const done = records?.iterations.at(-1)?.iteration ?? -1;
-    const { iterations } = records ? recipeAfter(records).recipe : run.recipe;
-    if (done < iterations && (await executionState(client, runId)) === null) return run;
+    const open = !records || !isFinished(records);
+    const ended = !open || (await readGivenUp(store, runId)) !== null || (await readEnding(store, runId)) !== null;
+    if (!ended && (await executionState(client, runId)) === null) return run;
   }
   return null;
 }

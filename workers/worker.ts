@@ -4,18 +4,20 @@
  */
 import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
-import type { NativeConnectionOptions } from '@temporalio/worker';
+import type { InjectedSinks, NativeConnectionOptions } from '@temporalio/worker';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createRecordActivities, createStageActivities } from '../activities/activities.ts';
 import type { Queue } from '../activities/stage.ts';
 import { signingKey } from '../artifacts/attestation.ts';
+import { noteEnding } from '../artifacts/ending.ts';
 import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
 import { RatchetError } from '../core/errors.ts';
 import { ComputePool } from '../learning/compute/pool.ts';
 import { providerEnvironment } from '../learning/providers.ts';
+import type { EndingSinks } from '../workflows/ending.ts';
 import { taskQueue } from '../workflows/task-queues.ts';
 import { workflowBundle } from './bundle.ts';
 import type { WorkerConfig } from './config.ts';
@@ -93,7 +95,7 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
           ...createStageActivities({ names, pool, stallBoundMs, stopBoundMs }),
           ...(role === 'loop' && createRecordActivities(store, signingKey(config.signingKey))),
         },
-        ...(role === 'loop' && bundle && { workflowBundle: { codePath: bundle.codePath } }),
+        ...(role === 'loop' && bundle && { workflowBundle: { codePath: bundle.codePath }, sinks: endingSinks(store) }),
         stickyQueueScheduleToStartTimeout: STICKY_BOUND_MS,
         // One stage call per compute child. The SDK reserves a slot before it asks for work, so nothing is taken that would have to wait here.
         maxConcurrentActivityTaskExecutions: slots,
@@ -137,6 +139,11 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
   })();
   const checkpoint = (): void => Object.values(pools).forEach((pool) => pool.requestCheckpoints());
   return { ended, drain, checkpoint };
+}
+
+/** Where a run's last word goes. A note that cannot be written is logged by the SDK and missed by nobody but `ratchet ls`. */
+function endingSinks(store: ArtifactStore): InjectedSinks<EndingSinks> {
+  return { runs: { ended: { fn: ({ workflowId }, ending) => noteEnding(store, workflowId, ending), callDuringReplay: false } } };
 }
 
 /** The address, TLS and key of Temporal from `TEMPORAL_*` and its configuration file, as the `temporal` program reads them. */

@@ -1,2 +1,2 @@
 /** What the workflow bundle exports. */
-export { improvementLoop } from './durable-loop.ts';
+export { improvementLoop } from './ending.ts';

@@ -1,5 +1,6 @@
 /** `ratchet ls`: every run in the store, with what its records say and, where Temporal answers, whether it goes on. */
 import { Command } from 'commander';
+import { readEnding } from '../../artifacts/ending.ts';
 import { listRuns, readRun } from '../../artifacts/run-log.ts';
 import { RatchetError } from '../../core/errors.ts';
 import type { Estimate } from '../../core/nouns.ts';
@@ -23,7 +24,7 @@ interface RunRow {
   iterations: number;
   /**
    * `running`, `finished`, `stopped`, `failed`, ...; `interrupted` where Temporal would go on with the run and no worker is up to do it; `unknown` where
-   * Temporal does not know the run or does not answer.
+   * neither Temporal nor the store can say.
    */
   state: string;
   /** Success of the newest policy on the main panel, under its first strategy. */
@@ -87,15 +88,15 @@ async function rowOf({ store }: Session, run: string, stateOf: (run: string) => 
     seed: recipe.seed,
     iteration: last?.iteration ?? null,
     iterations: recipe.iterations,
-    state: finished ? 'finished' : stateText(state),
+    state: finished ? 'finished' : state === null ? ((await readEnding(store, run))?.state ?? 'unknown') : stateText(state),
     success: last?.measured.find((each) => each.panel === panel)?.success ?? null,
     head: records?.head.sha256 ?? null,
   };
 }
 
-function stateText(state: string | null): string {
+function stateText(state: string): string {
   // Completed with iterations to come: somebody asked it to stop.
-  return state === null ? 'unknown' : state === 'COMPLETED' ? 'stopped' : state.toLowerCase().replaceAll('_', ' ');
+  return state === 'COMPLETED' ? 'stopped' : state.toLowerCase().replaceAll('_', ' ');
 }
 
 /**
