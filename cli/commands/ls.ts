@@ -10,6 +10,7 @@ import { runningHost } from '../host.ts';
 import { executionState, loopQueue } from '../launch.ts';
 import { isServed, QUEUE_KIND } from '../live/served.ts';
 import { columns, note, print, printJson } from '../output.ts';
+import { recipeAfter } from '../records.ts';
 import { recipeOf, recordsOf } from '../runs.ts';
 import { withSession, type Session } from '../session.ts';
 import { table, type Column } from '../table.ts';
@@ -80,14 +81,16 @@ async function rowOf({ store }: Session, run: string, stateOf: (run: string) => 
   const rows = records ? historyRows(records) : [];
   const last = rows.at(-1);
   const panel = mainPanel(rows);
-  const finished = last !== undefined && last.iteration >= recipe.iterations;
+  // As amended: an operator may have asked for more, or fewer.
+  const { iterations } = records ? recipeAfter(records).recipe : recipe;
+  const finished = last !== undefined && last.iteration >= iterations;
   return {
     run,
     recipe: recipe.name,
     scale: recipe.scale,
     seed: recipe.seed,
     iteration: last?.iteration ?? null,
-    iterations: recipe.iterations,
+    iterations,
     state: finished ? 'finished' : state === null ? ((await readEnding(store, run))?.state ?? 'unknown') : stateText(state),
     success: last?.measured.find((each) => each.panel === panel)?.success ?? null,
     head: records?.head.sha256 ?? null,

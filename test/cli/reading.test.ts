@@ -22,10 +22,17 @@ describe('reading a run', { concurrency: 2 }, () => {
     for (const entry of sampleEntries()) last = await appendRecord(store, 'demo-1', { ...entry, previous: last?.sha256 ?? null });
     head = last?.sha256 ?? '';
     await createRun(store, 'demo-2', { ...recipe, seed: 2 });
+    // The first iteration of the same, after which an operator wanted no more.
+    await createRun(store, 'amended', recipe);
+    last = null;
+    for (const entry of sampleEntries().slice(0, 5)) {
+      const body = entry.index === 3 ? { ...entry.body, amendments: [{ path: 'iterations', value: 1 }] } : entry.body;
+      last = await appendRecord(store, 'amended', { ...entry, body, previous: last?.sha256 ?? null });
+    }
     store.close();
   });
 
-  test('ls: finished by its records; one that has not begun is unknown to Temporal', async () => {
+  test('ls: finished by its records, as amended; one that has not begun is unknown to Temporal', async () => {
     const { code, out } = await ratchet(['ls', '--json'], { env });
     assert.equal(code, 0);
     const rows = JSON.parse(out) as {
@@ -38,11 +45,12 @@ describe('reading a run', { concurrency: 2 }, () => {
     assert.deepEqual(
       rows.map(({ run, state, iteration, success }) => ({ run, state, iteration, success: success?.value ?? null })),
       [
+        { run: 'amended', state: 'finished', iteration: 1, success: 0.76 },
         { run: 'demo-1', state: 'finished', iteration: 2, success: 0.76 },
         { run: 'demo-2', state: 'unknown', iteration: null, success: null },
       ],
     );
-    assert.equal(rows[0]?.head, head);
+    assert.equal(rows[1]?.head, head);
   });
 
   test('history: the table, and the figures as JSON', async () => {
