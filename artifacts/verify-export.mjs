@@ -188,7 +188,7 @@ function opened(envelope, what, key) {
 
 // What the run gave up to make room: a signed statement that names a list of objects, which need not be there.
 const givenUp = new Set();
-let absent = 0;
+const absent = new Set();
 const givenUpKey = `${runFolder}/given-up.json`;
 if (existsSync(join(folder, givenUpKey))) {
   const what = 'statement of what was given up';
@@ -232,7 +232,7 @@ while (queue.length > 0) {
   }
   const path = join(folder, ref.key);
   if (!existsSync(path) && givenUp.has(ref.sha256)) {
-    absent++;
+    absent.add(ref.sha256);
     continue;
   }
   if (!existsSync(path)) {
@@ -313,6 +313,6 @@ console.log(
 console.log(
   `${chain.size} records, ${stages.size} stage results, ${sizes.size} objects (${bytes} bytes), ${vouched.size} signed attestations`,
 );
-if (absent > 0) console.log(`${absent} objects are not here: given up to make room, as ${givenUpKey} states`);
+if (absent.size > 0) console.log(`${absent.size} objects are not here: given up to make room, as ${givenUpKey} states`);
 console.log(`head ${previous}`);
 process.exit(problems.length === 0 ? 0 : 1);
