@@ -5,6 +5,7 @@
 import { CancelledFailure, Context } from '@temporalio/activity';
 import type { SigningKey } from '../artifacts/attestation.ts';
 import type { RecordEntry, RecordRef, Steering } from '../artifacts/record.ts';
+import { requireBulk } from '../artifacts/retention.ts';
 import { appendRecord } from '../artifacts/run-log.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
@@ -69,6 +70,8 @@ export function createRecordActivities(store: ArtifactStore, key: SigningKey): {
       const timer = setInterval(() => context.heartbeat(told), HEARTBEAT_INTERVAL_MS);
       try {
         checkCall('appendRecord', call);
+        // Given up at the moment that it was taken up again.
+        await requireBulk(store, call.scope, { signal: context.cancellationSignal });
         const record = await appendRecord(store, call.scope, call.input, { signal: context.cancellationSignal });
         await attestRecord(
           store,

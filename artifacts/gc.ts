@@ -47,7 +47,7 @@ export interface Amount {
 export interface GcReport {
   /** Every run in the store; `givenUp`: its bulk was, or would be, given up. */
   runs: { run: string; pinned: boolean; givenUp: boolean }[];
-  /** Launched and without a record: whatever was stored since their launch is kept, because it may be theirs. */
+  /** Launched and without a record: whatever was stored since their launch is kept, because it may be theirs, and so is bulk that was given up: a fork needs its parent's. */
   unbegun: string[];
   kept: Amount;
   /** Not referred to, and younger than the grace period. */
@@ -60,8 +60,10 @@ export interface GcReport {
 export interface GcOptions extends CallOptions {
   /** At least `LEAST_GRACE_MS`. */
   graceMs: number;
-  /** Runs whose bulk is given up. The caller has made sure that none of them is under way. */
+  /** Runs whose bulk is given up. */
   drop: readonly string[];
+  /** Asked of each right before that is stated, since looking through a store takes its time; throws where the run may not be dropped, which ends all. */
+  mayDrop: (run: string) => Promise<void>;
   /** Null: only look. Else who removes, and the key that signs what is given up. */
   apply: { by: string; key: SigningKey } | null;
   onProgress?: (progress: { what: string; done: number; total: number }) => void;
@@ -75,7 +77,10 @@ export async function collectGarbage(store: ArtifactStore, options: GcOptions): 
   const reach = new Reach(store, call);
   const first = await look(store, reach, options, call);
   if (apply === null) return { ...first.report, applied: false };
-  for (const [run, { head, bulk }] of first.dropped) await giveUp(store, run, { head, objects: bulk, by: apply.by }, apply.key, call);
+  for (const [run, { head, bulk }] of first.dropped) {
+    await options.mayDrop(run);
+    await giveUp(store, run, { head, objects: bulk, by: apply.by }, apply.key, call);
+  }
   const found = new Set(first.report.removed.map(({ key }) => key));
   const second = await look(store, reach, { ...options, drop: [] }, call);
   const both = second.report.removed.filter(({ key }) => found.has(key));
@@ -184,7 +189,8 @@ async function look(store: ArtifactStore, reach: Reach, options: GcOptions, call
   const young: Amount = { objects: 0, bytes: 0 };
   const garbage: [Sha256, Listed][] = [];
   for (const [digest, listed] of reach.listed) {
-    const amount = needed.has(digest) ? kept : isOld(listed) ? null : young;
+    const held = needed.has(digest) || (unbegun.length > 0 && bulkOf.has(digest));
+    const amount = held ? kept : isOld(listed) ? null : young;
     if (amount === null) garbage.push([digest, listed]);
     else {
       amount.objects++;

@@ -104,6 +104,12 @@ export async function giveUp(
   }
 }
 
+/** Throws BadInput for a run whose episodes, labels and weights were given up: its history can be read, but nothing goes on from it. */
+export async function requireBulk(store: ArtifactStore, runId: string, options: CallOptions = {}): Promise<void> {
+  const gone = await readGivenUp(store, runId, options);
+  if (gone) throw badInput('run', runId, `a run that has its episodes and weights; ${gone.by} gave up those of this one on ${gone.at}`);
+}
+
 /** What was given up of a run, its signature unchecked (`verify` checks it), or null. Throws Corrupt where it has another form. */
 export async function readGivenUp(store: ArtifactStore, runId: string, options: CallOptions = {}): Promise<GivenUp | null> {
   const key = givenUpKey(runId);

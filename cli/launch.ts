@@ -9,6 +9,7 @@ import { storeModel } from '../activities/stages/models.ts';
 import { panelsGiven } from '../activities/stages/panels.ts';
 import { forgetEnding } from '../artifacts/ending.ts';
 import type { ForkPoint } from '../artifacts/record.ts';
+import { requireBulk } from '../artifacts/retention.ts';
 import { createRun, listRuns, readRun } from '../artifacts/run-log.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { digestJson } from '../core/digest.ts';
@@ -26,7 +27,7 @@ import type { improvementLoop } from '../workflows/index.ts';
 import { DEFAULT_FLEET, taskQueue } from '../workflows/task-queues.ts';
 import { chooseGames, storeGames, type ChosenGames } from './games.ts';
 import { isFinished, loopStateOf, recipeAfter, stateAfter, type RunRecords } from './records.ts';
-import { recordsOf, requireBulk, requireRecords } from './runs.ts';
+import { recordsOf, requireRecords } from './runs.ts';
 import { ask, type Session } from './session.ts';
 
 export interface LaunchOptions {

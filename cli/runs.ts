@@ -1,5 +1,4 @@
 /** Runs by id: finding one, and saying which is nearest when there is none of that name. From the store alone. */
-import { readGivenUp } from '../artifacts/retention.ts';
 import { listRuns, readRun, readChain } from '../artifacts/run-log.ts';
 import type { RunManifest } from '../artifacts/record.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
@@ -33,10 +32,4 @@ export async function requireRecords(store: ArtifactStore, runId: string): Promi
   const records = await recordsOf(store, runId);
   if (!records) throw badInput('run', runId, 'it has no records yet; `npx ratchet status` tells what it is doing');
   return records;
-}
-
-/** Throws BadInput for a run whose episodes, labels and weights were given up (`ratchet gc`): its history can be read, but nothing goes on from it. */
-export async function requireBulk(store: ArtifactStore, runId: string): Promise<void> {
-  const gone = await readGivenUp(store, runId);
-  if (gone) throw badInput('run', runId, `a run that has its episodes and weights; ${gone.by} gave up those of this one on ${gone.at}`);
 }

@@ -8,9 +8,10 @@ import { basename, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { badInput } from '../core/errors.ts';
 import type { ModelRef } from '../core/nouns.ts';
+import { requireBulk } from '../artifacts/retention.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { isIterationBody } from './records.ts';
-import { requireBulk, requireRecords } from './runs.ts';
+import { requireRecords } from './runs.ts';
 import { home, withSession } from './session.ts';
 
 export type ServableKind = 'policy' | 'rewardModel';

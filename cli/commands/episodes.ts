@@ -1,5 +1,6 @@
 /** `ratchet episodes <run>`: what the agent did, turn by turn, with the reward model's score of every step. */
 import { Command } from 'commander';
+import { requireBulk } from '../../artifacts/retention.ts';
 import { chooseEpisodes, SOURCES, type Source } from '../episodes.ts';
 import { scoreEpisodes } from '../scores.ts';
 import { badInput } from '../../core/errors.ts';
@@ -8,7 +9,7 @@ import type { Episode } from '../../core/nouns.ts';
 import { plural, short } from '../format.ts';
 import { wholeNumber } from '../options.ts';
 import { print, printJson } from '../output.ts';
-import { requireBulk, requireRecords } from '../runs.ts';
+import { requireRecords } from '../runs.ts';
 import { withSession } from '../session.ts';
 
 interface EpisodesOptions {

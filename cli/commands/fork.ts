@@ -1,5 +1,6 @@
 /** `ratchet fork <run> --at-iteration k`: a new run that goes on from a closed iteration of another, with another recipe if wanted. No closed iteration is computed again. */
 import { Command } from 'commander';
+import { requireBulk } from '../../artifacts/retention.ts';
 import { createRun } from '../../artifacts/run-log.ts';
 import { digestJson } from '../../core/digest.ts';
 import { badInput, RatchetError } from '../../core/errors.ts';
@@ -35,6 +36,8 @@ export function forkCommand(): Command {
         await probe(session);
         const runId = options.id ?? (await freeRunId(store, recipe));
         const { created } = await createRun(store, runId, recipe, { parent });
+        // From here on `gc` sees the fork; what it was told to give up before is seen here.
+        if (created) await requireBulk(store, parentId);
         if (!created) throw new RatchetError('Conflict', `run id: ${JSON.stringify(runId)} exists; a fork needs a new one`);
         return begin(session, { runId, recipe, recipeSha256: digestJson(recipe), ...origin }, 'started');
       });

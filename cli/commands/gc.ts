@@ -52,12 +52,14 @@ export function gcCommand(): Command {
       if (graceMs < LEAST_GRACE_MS) throw badInput('--grace', grace, `a whole number of at least ${LEAST_GRACE_MS / DAY_MS}`);
       const age = wholeNumber('--older-than', olderThan);
       const report = await withSession({ borrow: true }, async (session) => {
+        // At once, to say so before the store is looked through.
         for (const run of drop) await checkDrop(session, run);
         const all = [...new Set([...drop, ...(age === undefined ? [] : await finishedBefore(session, Date.now() - age * DAY_MS))])];
         const show = inPlace();
         const made = await collectGarbage(session.store, {
           graceMs,
           drop: all,
+          mayDrop: (run) => checkDrop(session, run),
           apply: apply ? { by: operatorName(), key: signingKey(signingKeyFile()) } : null,
           onProgress: ({ what, done, total }) => show(`${count(done)}/${count(total)} ${what}`, false),
         });
@@ -99,7 +101,8 @@ function text({ runs, unbegun, kept, young, removed, applied }: GcReport, graceD
   ];
   if (young.objects > 0)
     lines.push(`not referred to, but younger than ${plural(graceDays, 'day')}: ${plural(young.objects, 'object')}, ${size(young.bytes)}`);
-  for (const run of unbegun) lines.push(`run ${run} was launched and has no record: what was stored since is kept. Start it, or --drop it`);
+  for (const run of unbegun)
+    lines.push(`run ${run} was launched and has no record: what was stored since, and what runs gave up, is kept. Start it, or --drop it`);
   const rows = (Object.keys(WHY) as Why[])
     .map((why) => ({ why, of: removed.filter((each) => each.why === why) }))
     .filter(({ of }) => of.length > 0);

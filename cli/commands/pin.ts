@@ -1,9 +1,9 @@
 /** `ratchet pin <run>` and `ratchet unpin <run>`: nothing of a pinned run is ever given up. One file, because they differ in a word. */
 import { Command } from 'commander';
-import { pin, unpin } from '../../artifacts/retention.ts';
+import { pin, unpin, requireBulk } from '../../artifacts/retention.ts';
 import { operatorName } from '../options.ts';
 import { print, printJson } from '../output.ts';
-import { requireBulk, requireRun } from '../runs.ts';
+import { requireRun } from '../runs.ts';
 import { withSession } from '../session.ts';
 
 export function pinCommands(): Command[] {

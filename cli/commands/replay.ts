@@ -1,5 +1,6 @@
 /** `ratchet replay <run>`: recomputes what a run stored, from the stored inputs, and says how far it came out the same. */
 import { Command } from 'commander';
+import { requireBulk } from '../../artifacts/retention.ts';
 import { replayRun, type ReplayedCall, type ReplayReport } from '../../activities/replay.ts';
 import { closeDecoders } from '../../activities/stages/models.ts';
 import { stages } from '../../activities/stages/registry.ts';
@@ -8,7 +9,7 @@ import { WorkFailed } from '../failures.ts';
 import { plural, short } from '../format.ts';
 import { wholeNumber } from '../options.ts';
 import { inPlace, print, printJson } from '../output.ts';
-import { requireBulk, requireRun } from '../runs.ts';
+import { requireRun } from '../runs.ts';
 import { withSession } from '../session.ts';
 
 /** The levels, in a sentence about what was computed anew; `MODELS_DIFFER` where models or games were, too, and R1 is all that was reached. */
