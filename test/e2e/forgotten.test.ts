@@ -8,9 +8,20 @@ import { dirname } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, Connection } from '@temporalio/client';
+import { signingKey } from '../../artifacts/attestation.ts';
+import { readEnding } from '../../artifacts/ending.ts';
+import { giveUp } from '../../artifacts/retention.ts';
+import { readChain } from '../../artifacts/run-log.ts';
+import { storeConfigFromEnvironment } from '../../artifacts/store-config.ts';
+import { ArtifactStore } from '../../artifacts/store.ts';
 import { executionState } from '../../cli/launch.ts';
+import { recipeOf, requireRun } from '../../cli/runs.ts';
+import { digestJson } from '../../core/digest.ts';
 import { homePaths } from '../../infra/home.ts';
-import { runningServers } from '../../infra/servers.ts';
+import { endpointEnvironment, runningServers, type Endpoints } from '../../infra/servers.ts';
+import type { LoopInput } from '../../workflows/durable-loop.ts';
+import { taskQueue } from '../../workflows/task-queues.ts';
+import { failureOf } from '../workers/fixtures/fleet.ts';
 import { bareEnvironment, cli, newHome, processesWithHome } from '../support/loop.ts';
 
 /** A stage in flight ends within seconds of being cancelled; other tests run beside it. */
@@ -19,6 +30,7 @@ const LOOK_EVERY_MS = 100;
 
 const home = newHome();
 let client: Client;
+let endpoints: Endpoints;
 
 async function ratchet(...args: string[]): Promise<string> {
   const run = cli(home, args);
@@ -34,8 +46,9 @@ async function until(what: string, holds: () => Promise<boolean>): Promise<void>
 
 async function up(): Promise<Client> {
   await ratchet('up');
-  const endpoints = await runningServers(home.path, bareEnvironment(home));
-  assert.ok(endpoints);
+  const running = await runningServers(home.path, bareEnvironment(home));
+  assert.ok(running);
+  endpoints = running;
   return new Client({ connection: await Connection.connect({ address: endpoints.temporal.address }) });
 }
 
@@ -67,4 +80,25 @@ test('a cancelled run is still known as cancelled, with the same records, when T
   client = await up();
   assert.equal(await executionState(client, 'ended'), null);
   assert.deepEqual(await told(), before);
+});
+
+test('a run that gave up its bulk at the very moment that it was taken up again appends no record, and is known to have failed', async () => {
+  const environment = endpointEnvironment(endpoints);
+  const store = ArtifactStore.connect(storeConfigFromEnvironment(environment));
+  try {
+    const records = (await readChain(store, 'ended')).length;
+    const recipe = await recipeOf(store, await requireRun(store, 'ended'));
+    // Between its question and its start the launcher cannot know.
+    await giveUp(store, 'ended', { head: null, objects: new Map(), by: 'test' }, signingKey(homePaths(home.path).signingKey));
+    const control = { paused: false, stopping: false, amendments: [] };
+    const input: LoopInput = { runId: 'ended', recipe, recipeSha256: digestJson(recipe), initial: null, state: null, control };
+    const run = await client.workflow.start('improvementLoop', { workflowId: 'ended', taskQueue: taskQueue('loop'), args: [input] });
+    const { type, message } = await failureOf(run);
+    assert.equal(type, 'BadInput');
+    assert.match(message, /test gave up those of this one/);
+    assert.equal((await readChain(store, 'ended')).length, records);
+    await until('the store knows', async () => (await readEnding(store, 'ended'))?.state === 'failed');
+  } finally {
+    store.close();
+  }
 });
