@@ -13,23 +13,23 @@ import {
   logOf,
   MICRO,
   newHome,
-  planKills,
+  planStrikes,
   processesOf,
   processesWithHome,
   readRun,
   waitFor,
   type Home,
 } from '../support/loop.ts';
-import type { Kill } from '../support/kill-at.ts';
+import type { Moment } from '../support/strike-at.ts';
 
 /** Demonstrations, warm start, collection (after 5 shards of demonstrations and 4 of reports), fit, update, evaluation: what takes long enough to be hit. */
-const MOMENTS: Omit<Kill, 'target'>[] = [
-  { stage: 'rolloutShard', done: 3, call: 0, phase: 'rollouts' },
-  { stage: 'warmStart', done: 12, call: 0 },
-  { stage: 'rolloutShard', done: 3, call: 9, phase: 'rollouts' },
-  { stage: 'fitRewardModel', done: 1, call: 0 },
-  { stage: 'updatePolicy', done: 2, call: 0, phase: 'policy update' },
-  { stage: 'rolloutShard', done: 4, call: 20, phase: 'rollouts' },
+const MOMENTS: Moment[] = [
+  { at: 'progress', stage: 'rolloutShard', done: 3, call: 0, phase: 'rollouts' },
+  { at: 'progress', stage: 'warmStart', done: 12, call: 0 },
+  { at: 'progress', stage: 'rolloutShard', done: 3, call: 9, phase: 'rollouts' },
+  { at: 'progress', stage: 'fitRewardModel', done: 1, call: 0 },
+  { at: 'progress', stage: 'updatePolicy', done: 2, call: 0, phase: 'policy update' },
+  { at: 'progress', stage: 'rolloutShard', done: 4, call: 20, phase: 'rollouts' },
 ];
 
 const homes: Home[] = [];
@@ -51,9 +51,9 @@ after(() => homes.forEach((one) => one.remove()));
 for (const target of ['child', 'worker', 'temporal', 's3'] as const) {
   test(`kill -9 of the ${target} in each of ${MOMENTS.length} stages: the run completes by itself with the undisturbed head`, async () => {
     const hurt = home();
-    const plan = planKills(
+    const plan = planStrikes(
       hurt,
-      MOMENTS.map((moment) => ({ ...moment, target })),
+      MOMENTS.map((moment) => ({ target, moment })),
     );
     const run = cli(hurt, MICRO, plan.env);
     const { code } = await run.exited;
@@ -71,11 +71,11 @@ for (const target of ['child', 'worker', 'temporal', 's3'] as const) {
 
 test('everything killed at once, twice: `start` again goes on, to the undisturbed head', async () => {
   const hurt = home();
-  for (const moment of [MOMENTS[0], MOMENTS[3]] as Omit<Kill, 'target'>[]) {
-    const plan = planKills(hurt, [{ ...moment, target: 'all' }]);
+  for (const moment of [MOMENTS[0], MOMENTS[3]] as Moment[]) {
+    const plan = planStrikes(hurt, [{ target: 'all', moment }]);
     const run = cli(hurt, MICRO, plan.env);
     // The marker is made at the planned progress count; nothing else is timed.
-    await waitFor(() => plan.struck(0), `${moment.stage} at ${moment.done}`, run);
+    await waitFor(() => plan.struck(0), `${JSON.stringify(moment)}`, run);
     for (const pid of [run.pid, ...(await processesOf(hurt))]) kill(pid);
     await run.exited;
   }
@@ -89,7 +89,7 @@ test('everything killed at once, twice: `start` again goes on, to the undisturbe
 
 test("Temporal's database lost with everything else: `restore` goes on from the store alone, to the undisturbed head", async () => {
   const hurt = home();
-  const plan = planKills(hurt, [{ ...(MOMENTS[3] as Omit<Kill, 'target'>), target: 'all' }]);
+  const plan = planStrikes(hurt, [{ target: 'all', moment: MOMENTS[3] as Moment }]);
   const run = cli(hurt, MICRO, plan.env);
   await waitFor(() => plan.struck(0), 'the policy update under way', run);
   for (const pid of [run.pid, ...(await processesOf(hurt))]) kill(pid);

@@ -4,7 +4,7 @@ import { after, test } from 'node:test';
 import { headOf, readChain } from '../../artifacts/run-log.ts';
 import { ArtifactStore } from '../../artifacts/store.ts';
 import { verifyRun } from '../../artifacts/verify.ts';
-import { cli, MICRO, newHome, planKills, waitFor } from '../support/loop.ts';
+import { cli, MICRO, newHome, planStrikes, waitFor } from '../support/loop.ts';
 import { startS3 } from '../support/s3.ts';
 
 /** How long the run may take to say that it waits: the patience of a call (20 s) and a heartbeat, with room for a busy machine. */
@@ -23,7 +23,7 @@ test('an outage of the store makes the run wait and say so; it completes when th
     RATCHET_BUCKET: 'outage',
   };
   try {
-    const plan = planKills(home, [{ target: 'all', stage: 'warmStart', done: 10, call: 0 }]);
+    const plan = planStrikes(home, [{ target: 'all', moment: { at: 'progress', stage: 'warmStart', done: 10 } }]);
     const run = cli(home, MICRO, { ...plan.env, ...where });
     await waitFor(() => plan.struck(0), 'training under way', run);
     await s3.kill();

@@ -1,5 +1,5 @@
 /**
- * Whole runs for tests: `ratchet start` as a user runs it, in a home of its own with its own servers, with kills planned by progress count.
+ * Whole runs for tests: `ratchet start` as a user runs it, in a home of its own with its own servers, with strikes planned by progress count.
  * Reads what came out from the store of that home.
  */
 import assert from 'node:assert/strict';
@@ -14,7 +14,7 @@ import { ArtifactStore } from '../../artifacts/store.ts';
 import { verifyRun, type VerifyReport } from '../../artifacts/verify.ts';
 import { endpointEnvironment, ensureServers, serversStatus } from '../../infra/servers.ts';
 import { readWorkerReports } from '../../workers/report.ts';
-import type { Kill } from './kill-at.ts';
+import type { Event, Strike } from './strike-at.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 /** A micro run takes some 20 s alone on two cores; kills add heartbeat timeouts of 10 s each, and other tests run beside it. */
@@ -31,7 +31,7 @@ export function newHome(): Home {
 }
 
 /** The environment of a user who has configured nothing but the home: no address of a server of the test run. */
-export function bareEnvironment(home: Home, extra: Record<string, string> = {}): Record<string, string> {
+export function bareEnvironment(home: Pick<Home, 'path'>, extra: Record<string, string> = {}): Record<string, string> {
   const kept = ['PATH', 'HOME', 'RATCHET_CACHE', 'XDG_CACHE_HOME', 'TMPDIR', 'LANG'];
   const env = Object.fromEntries(kept.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name] as string]])));
   return { ...env, RATCHET_HOME: home.path, ...extra };
@@ -44,8 +44,8 @@ export interface Started {
   exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
 }
 
-/** Spawns the CLI in a process group of its own. */
-export function cli(home: Home, args: string[], extra: Record<string, string> = {}): Started {
+/** Spawns the CLI in a process group of its own; after `boundMs` it is killed. */
+export function cli(home: Pick<Home, 'path'>, args: string[], extra: Record<string, string> = {}, boundMs = RUN_BOUND_MS): Started {
   const child = spawn(process.execPath, [join(ROOT, 'cli', 'ratchet.js'), ...args], {
     env: bareEnvironment(home, extra),
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -53,7 +53,7 @@ export function cli(home: Home, args: string[], extra: Record<string, string> = 
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
-  const timer = setTimeout(() => process.kill(-(child.pid as number), 'SIGKILL'), RUN_BOUND_MS);
+  const timer = setTimeout(() => process.kill(-(child.pid as number), 'SIGKILL'), boundMs);
   let ended = false;
   const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
     child.on('close', (code, signal) => {
@@ -80,15 +80,26 @@ export async function waitFor(happened: () => boolean, what: string, run: Starte
 /** The command of every run in these tests; all of one seed, so that all have the same head. */
 export const MICRO = ['start', '--recipe', 'agentprm-household', '--scale', 'micro', '--seed', '1', '--id', 'run'];
 
-/** The folder and environment of planned kills. */
-export function planKills(home: Home, kills: Kill[]): { env: Record<string, string>; struck: (index: number) => boolean } {
-  const folder = join(home.path, 'kills');
+/** The folder and environment of planned strikes. */
+export function planStrikes(home: Home, strikes: Strike[]): { env: Record<string, string>; struck: (index: number) => boolean } {
+  const folder = join(home.path, 'strikes');
+  return { env: strikeEnvironment(folder, strikes), struck: (index) => existsSync(join(folder, `${index}.struck`)) };
+}
+
+/** Writes the plan into a folder; what a run needs in its environment to follow it. `movableClock`: its clock may be told to jump. */
+export function strikeEnvironment(folder: string, strikes: Strike[], movableClock = false): Record<string, string> {
   mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, 'plan.json'), JSON.stringify(kills));
-  return {
-    env: { RATCHET_TEST_KILLS: folder, NODE_OPTIONS: `--import=${join(import.meta.dirname, 'kill-at.ts')}` },
-    struck: (index) => existsSync(join(folder, `${index}.done`)),
-  };
+  if (movableClock) writeFileSync(join(folder, 'clock'), '0');
+  writeFileSync(join(folder, 'plan.json'), JSON.stringify(strikes));
+  return { RATCHET_TEST_STRIKES: folder, NODE_OPTIONS: `--import=${join(import.meta.dirname, 'strike-at.ts')}` };
+}
+
+/** What the compute children of a run did, in the order of time. */
+export function eventsOf(folder: string): Event[] {
+  const path = join(folder, 'events.jsonl');
+  if (!existsSync(path)) return [];
+  const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
+  return lines.map((line) => JSON.parse(line) as Event).sort((a, b) => a.t - b.t);
 }
 
 export interface Finished {
@@ -127,10 +138,15 @@ export async function processesOf(home: Home): Promise<number[]> {
 
 /** Processes that were started with this home in their environment or arguments, whoever their parent is now (Linux). */
 export function processesWithHome(home: Home): string[] {
+  return pidsWith(home.path).map((pid) => `${pid}: ${readIfThere(`/proc/${pid}/cmdline`).replaceAll('\0', ' ')}`);
+}
+
+/** Their process ids. */
+export function pidsWith(path: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
-    .filter((name) => ['environ', 'cmdline'].some((file) => readIfThere(`/proc/${name}/${file}`).includes(home.path)))
-    .map((name) => `${name}: ${readIfThere(`/proc/${name}/cmdline`).replaceAll('\0', ' ')}`);
+    .filter((name) => ['environ', 'cmdline'].some((file) => readIfThere(`/proc/${name}/${file}`).includes(path)))
+    .map(Number);
 }
 
 /** A process may end between being listed and being read. */
