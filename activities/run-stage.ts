@@ -24,6 +24,8 @@ export interface StageDeps {
   store: ArtifactStore;
   /** Whose memory of finished calls is used: normally the run id. It is part of keys only and influences no other byte. */
   scope: string;
+  /** In which iteration it is called, for the index of its results (`run-log.ts`); null where nobody keeps one. */
+  iteration: number | null;
   fingerprint: string;
   onProgress?: (progress: Progress) => void;
   /** Told after each checkpoint that is safely stored. */
@@ -46,7 +48,7 @@ export interface StageDeps {
  * deterministic); and whatever the stage throws.
  */
 export async function runStage<Output = unknown>(name: string, input: unknown, deps: StageDeps): Promise<Output> {
-  const { stages, store, scope, fingerprint } = deps;
+  const { stages, store, scope, iteration, fingerprint } = deps;
   const definition = Object.hasOwn(stages, name) ? stages[name] : undefined;
   if (definition === undefined) throw badInput('stage', name, `one of ${Object.keys(stages).sort().join(', ')}`);
   checkPayload(`input of stage ${name}`, input);
@@ -90,7 +92,7 @@ export async function runStage<Output = unknown>(name: string, input: unknown, d
   const output = (await definition.run(input, context)) ?? null;
   signal.throwIfAborted();
   checkPayload(`output of stage ${name}`, output);
-  const winner = await commit(store, scope, { stage: name, input, output, fingerprint }, signal, warn);
+  const winner = await commit(store, scope, iteration, { stage: name, input, output, fingerprint }, signal, warn);
   await checkpoints.clear().catch((error: unknown) => warn(`checkpoints of stage ${name} were not all removed: ${String(error)}`));
   return winner as Output;
 }
@@ -99,13 +101,14 @@ export async function runStage<Output = unknown>(name: string, input: unknown, d
 async function commit(
   store: ArtifactStore,
   scope: string,
+  iteration: number | null,
   ours: CommittedStage,
   signal: AbortSignal,
   warn: (message: string) => void,
 ): Promise<unknown> {
   const key = stageKey(scope, ours.stage, ours.input);
   try {
-    await commitStage(store, scope, ours, { signal });
+    await commitStage(store, scope, iteration, ours, { signal });
     return ours.output;
   } catch (error) {
     if (!(error instanceof RatchetError) || error.type !== 'Conflict') throw error;

@@ -18,6 +18,8 @@ const CACHE_BYTES = 64 * 2 ** 20;
 export interface StageCall<Input = unknown> {
   /** The run id: whose memory of finished calls is used. Never part of what is computed. */
   scope: string;
+  /** The iteration at hand. Absent in calls that were made by a version without it. */
+  iteration?: number;
   input: Input;
 }
 
@@ -32,11 +34,12 @@ export function createStageRunner(stages: StageRegistry, env: Record<string, str
   const checkpointIntervalMs = intervalFrom(env['RATCHET_CHECKPOINT_INTERVAL_MS']);
   return {
     run: ({ name, input: call }, hooks) => {
-      const { scope, input, outOfMemory } = call as StageJob;
+      const { scope, iteration = null, input, outOfMemory } = call as StageJob;
       return runStage(name, input, {
         stages,
         store,
         scope,
+        iteration,
         fingerprint,
         checkpointIntervalMs,
         onProgress: hooks.progress,

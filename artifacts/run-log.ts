@@ -64,6 +64,16 @@ export function checkpointOwner(start: Uint8Array): string | null {
   return /^ratchet checkpoint (\S+) [0-9a-f]{64} \d+\n/.exec(Buffer.from(start).toString('latin1'))?.[1] ?? null;
 }
 
+/** One empty note for each stage result of an iteration under way, so that its outcome finds them without looking through all of the run's. */
+function notesFolder(runId: string, iteration: number): string {
+  return `${runFolder(runId)}new/${iteration}/`;
+}
+
+/** Stands among an iteration's notes from its intent on: everything that is committed in it is noted. */
+function begunKey(runId: string, iteration: number): string {
+  return `${notesFolder(runId, iteration)}begun.json`;
+}
+
 export function stageKey(runId: string, stage: string, input: unknown): string {
   return `${stagesFolder(runId)}${stageIntent(stage, input)}.json`;
 }
@@ -114,7 +124,7 @@ export async function listRuns(store: ArtifactStore, options: CallOptions = {}):
  * throws Conflict and writes nothing.
  */
 export async function appendRecord(store: ArtifactStore, runId: string, entry: RecordEntry, options: CallOptions = {}): Promise<RecordRef> {
-  const { index, kind, previous } = entry;
+  const { index, kind, previous, iteration } = entry;
   if (!Number.isInteger(index) || index < 0 || String(index).length > INDEX_DIGITS) {
     throw badInput('record index', index, `an integer from 0 with at most ${INDEX_DIGITS} digits`);
   }
@@ -133,35 +143,69 @@ export async function appendRecord(store: ArtifactStore, runId: string, entry: R
   }
   // An outcome that is there already keeps its stages: more may have been committed since, by the next iteration.
   const stored = kind === 'outcome' ? await store.readManifest<RecordEntry>(recordKey(runId, index), options) : null;
-  if (stored && canonicalJson({ ...stored, stages: undefined }) === canonicalJson({ ...entry, stages: undefined })) {
-    return { index, sha256: digestJson(stored) };
-  }
-  const record =
-    kind === 'outcome' ? { ...entry, stages: await store.putJson(await newStages(store, runId, index, options), options) } : entry;
-  await store.commit(recordKey(runId, index), record, options);
+  const closed = stored && canonicalJson({ ...stored, stages: undefined }) === canonicalJson({ ...entry, stages: undefined });
+  const record = closed
+    ? stored
+    : kind === 'outcome'
+      ? { ...entry, stages: await store.putJson(await newStages(store, runId, entry, options), options) }
+      : entry;
+  const { created } = closed ? { created: false } : await store.commit(recordKey(runId, index), record, options);
+  // Only where no stage can have been committed before, by code that notes nothing. Before the warm start's there is nothing to look through.
+  if (kind === 'intent' && iteration > 0 && created) await store.writePointer(begunKey(runId, iteration), {}, options);
+  if (kind === 'outcome') await clearNotes(store, runId, iteration, options);
   return { index, sha256: digestJson(record) };
 }
 
 /**
- * The stages that were committed and are in no outcome before `index`. All stages of an iteration are done before its outcome is written and none of the
+ * The stages that were committed and are in no outcome before this one. All stages of an iteration are done before its outcome is written and none of the
  * next has begun, so this depends on the work alone.
  */
-async function newStages(store: ArtifactStore, runId: string, index: number, options: CallOptions): Promise<StageIndex> {
+async function newStages(
+  store: ArtifactStore,
+  runId: string,
+  { index, iteration }: RecordEntry,
+  options: CallOptions,
+): Promise<StageIndex> {
+  const noted = (await store.size(begunKey(runId, iteration), options)) !== null;
+  const fresh = noted ? await notes(store, runId, iteration, options) : await unnotedStages(store, runId, index, options);
+  const stages: StageIndex = {};
+  await forEachBounded(fresh, READS_AT_ONCE, async (intent) => {
+    // A note without a result is of an attempt that was cut off in between, or never ended.
+    const manifest = await store.readManifest<StageManifest>(`${stagesFolder(runId)}${intent}.json`, options);
+    if (manifest) stages[intent] = stageDigest(manifest);
+  });
+  return stages;
+}
+
+async function notes(store: ArtifactStore, runId: string, iteration: number, options: CallOptions): Promise<string[]> {
+  const folder = notesFolder(runId, iteration);
+  const names: string[] = [];
+  for await (const { key } of store.list(folder, options)) if (key !== begunKey(runId, iteration)) names.push(nameIn(folder, key));
+  return names;
+}
+
+/** For an iteration that a version began which took no notes: looks through every stage and every earlier outcome of the run. */
+async function unnotedStages(store: ArtifactStore, runId: string, index: number, options: CallOptions): Promise<string[]> {
   const known = new Set<string>();
   for (const { entry } of (await readChain(store, runId, options)).slice(0, index)) {
     if (entry.stages) for (const intent of Object.keys(await store.getJson<StageIndex>(entry.stages, options))) known.add(intent);
   }
   const folder = stagesFolder(runId);
-  const fresh: string[] = [];
-  for await (const { key } of store.list(folder, options)) {
-    if (!known.has(key.slice(folder.length, -'.json'.length))) fresh.push(key);
-  }
-  const stages: StageIndex = {};
-  await forEachBounded(fresh, READS_AT_ONCE, async (key) => {
-    const manifest = await store.readManifest<StageManifest>(key, options);
-    if (manifest) stages[key.slice(folder.length, -'.json'.length)] = stageDigest(manifest);
-  });
-  return stages;
+  const names: string[] = [];
+  for await (const { key } of store.list(folder, options)) if (!known.has(nameIn(folder, key))) names.push(nameIn(folder, key));
+  return names;
+}
+
+/** The notes of a closed iteration; the sign that it took notes goes last, so that a second try finds all or none. */
+async function clearNotes(store: ArtifactStore, runId: string, iteration: number, options: CallOptions): Promise<void> {
+  const folder = notesFolder(runId, iteration);
+  const names = await notes(store, runId, iteration, options);
+  await forEachBounded(names, READS_AT_ONCE, (name) => store.delete(`${folder}${name}.json`, options));
+  await store.delete(begunKey(runId, iteration), options);
+}
+
+function nameIn(folder: string, key: string): string {
+  return key.slice(folder.length, -'.json'.length);
 }
 
 /** Names what a stage call gave, whatever it was computed under. */
@@ -224,14 +268,20 @@ export function headOf(chain: readonly ChainLink[]): RecordRef | null {
   return chain.at(-1)?.ref ?? null;
 }
 
-/** Commits what a stage call gave. Two attempts of one call give the same output, so a second commit is fine; another output throws Conflict. */
-export function commitStage(
+/**
+ * Commits what a stage call of `iteration` gave. Two attempts of one call give the same output, so a second commit is fine; another output throws Conflict.
+ * A result is not there without its note. `iteration`: null in calls of versions that took no notes.
+ */
+export async function commitStage(
   store: ArtifactStore,
   runId: string,
+  iteration: number | null,
   manifest: StageManifest,
   options: CallOptions = {},
 ): Promise<{ created: boolean }> {
-  return store.commit(stageKey(runId, manifest.stage, manifest.input), sealed(manifest), options);
+  const intent = stageIntent(manifest.stage, manifest.input);
+  if (iteration !== null) await store.writePointer(`${notesFolder(runId, iteration)}${intent}.json`, {}, options);
+  return await store.commit(`${stagesFolder(runId)}${intent}.json`, sealed(manifest), options);
 }
 
 /** What a stage call gave, or null when it has not been committed. */

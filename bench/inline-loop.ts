@@ -48,8 +48,16 @@ export async function inlineLoop({
   onProgress = () => {},
 }: InlineRun): Promise<LoopState> {
   await createRun(store, runId, recipe);
+  let iteration = 0;
   const call = (name: StageName) => (input: unknown) =>
-    runStage(name, input, { stages, store, scope, fingerprint: numericFingerprint(), onProgress });
+    runStage(name, input, {
+      stages,
+      store,
+      scope,
+      iteration: scope === runId ? iteration : null,
+      fingerprint: numericFingerprint(),
+      onProgress,
+    });
   const calls = {
     ...Object.fromEntries((Object.keys(stages) as StageName[]).map((name) => [name, oneAtATime(call(name))])),
     appendRecord: (entry: RecordEntry) => appendRecord(store, runId, entry),
@@ -58,7 +66,10 @@ export async function inlineLoop({
 
   try {
     let state = await warmStart(recipe, null, calls, tell);
-    while (state.iteration < recipe.iterations) state = await iterate(recipe, state, calls, tell);
+    while (state.iteration < recipe.iterations) {
+      iteration = state.iteration + 1;
+      state = await iterate(recipe, state, calls, tell);
+    }
     return state;
   } finally {
     await closeDecoders();

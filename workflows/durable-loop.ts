@@ -173,7 +173,7 @@ export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
 
   const calls: LoopCalls = {
     ...gated(
-      stageCalls(runId, () => steering.splice(0)),
+      stageCalls(runId, state === null ? 0 : state.iteration + 1, () => steering.splice(0)),
       control,
     ),
     async approve(asked) {

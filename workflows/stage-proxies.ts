@@ -75,10 +75,10 @@ export function proxyQueue<Activities extends object = UntypedActivities>(queue:
 export type DurableCalls = Omit<LoopCalls, 'approve'>;
 
 /**
- * Every stage call and record of the run `scope`. `steering` hands over what operators did since the last record, for the attestation of the next. To be
+ * Every stage call and record of an iteration of the run `scope`. `steering` hands over what operators did since the last record, for the attestation of the next. To be
  * called inside a workflow.
  */
-export function stageCalls(scope: string, steering: () => Steering[], heartbeatTimeoutMs?: number): DurableCalls {
+export function stageCalls(scope: string, iteration: number, steering: () => Steering[], heartbeatTimeoutMs?: number): DurableCalls {
   const activities = {
     loop: proxyQueue('loop', heartbeatTimeoutMs),
     cpu: proxyQueue('cpu', heartbeatTimeoutMs),
@@ -86,7 +86,7 @@ export function stageCalls(scope: string, steering: () => Steering[], heartbeatT
   };
   const stages = Object.entries(STAGE_QUEUES).map(([name, queue]) => [
     name,
-    (input: unknown) => activities[queue][name]!({ scope, input }),
+    (input: unknown) => activities[queue][name]!({ scope, iteration, input }),
   ]);
   const { appendRecord } = proxyQueue<{ appendRecord: (call: RecordCall) => Promise<RecordRef> }>('loop', heartbeatTimeoutMs);
   return {

@@ -113,7 +113,7 @@ test('only what no kept run leads to goes, each with its reason; what is kept ve
     await checkpoint(store, 'a', { labels: 'to come' }, 7, `state of training; candidates ${candidate.sha256}`);
     const underWay = keysOf(prefix).filter((each) => each.includes('/checkpoints/'));
     await checkpoint(store, 'b', 'over', 5, 'state of a stage that is over');
-    await commitStage(store, 'b', { stage: 'updatePolicy', input: 'over', output: null });
+    await commitStage(store, 'b', 2, { stage: 'updatePolicy', input: 'over', output: null });
     const over = keysOf(prefix).filter((each) => each.includes('/checkpoints/') && !underWay.includes(each));
     const beforehand = keysOf(prefix).filter((each) => each.startsWith('objects/'));
     await checkpoint(store, 'c', 'killed', 3, 'stored, and then the process was killed');
@@ -289,7 +289,7 @@ test('beside a live run: what is committed between the two looks, and what is st
       const { method, url = '' } = request;
       // Dropping `b` states so between the looks.
       if (method === 'PUT' && url.includes('/runs/b/given-up.json'))
-        void commitStage(live, 'a', { stage: 'makeLabels', input: 'late', output: { labels: one } }).then(forward);
+        void commitStage(live, 'a', 2, { stage: 'makeLabels', input: 'late', output: { labels: one } }).then(forward);
       else if (method === 'DELETE' && url.includes(other.sha256)) {
         storing = live.put(restored as Buffer);
         void (async () => {

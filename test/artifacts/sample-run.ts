@@ -32,8 +32,9 @@ export interface Changes {
 export async function writeSampleRun(store: ArtifactStore, runId: string, changes: Changes = {}): Promise<RecordRef> {
   const same = <T>(value: T) => value;
   const { episodes: alter = same, shard: alterShard = same, evaluated: alterEvaluated = same, outcome: alterOutcome = same } = changes;
+  let at = 0;
   const stage = async <T>(name: string, input: unknown, output: T): Promise<T> => {
-    await commitStage(store, runId, { stage: name, input, output });
+    await commitStage(store, runId, at, { stage: name, input, output });
     return output;
   };
 
@@ -105,6 +106,7 @@ export async function writeSampleRun(store: ArtifactStore, runId: string, change
   const key = signingKey(SAMPLE_KEY_FILE);
   let head: RecordRef | null = null;
   const append = async (kind: RecordEntry['kind'], iteration: number, body: object) => {
+    at = iteration;
     head = await appendRecord(store, runId, {
       index: head === null ? 0 : head.index + 1,
       kind,

@@ -123,7 +123,7 @@ test('a recipe may name stored panels; one for something else, or with games tha
     (await store.putJson({ role, environment: 'household', turnCap: 30, tasks })).sha256;
   const make = (...overrides: string[]) => {
     const { seed, environment, panels } = loadRecipe('agentprm-household', { scale: 'micro', seed: 3, overrides });
-    const deps = { stages, store, scope: randomUUID(), fingerprint: 'test/1', checkpointIntervalMs: 0, warn: () => {} };
+    const deps = { stages, store, scope: randomUUID(), iteration: 0, fingerprint: 'test/1', checkpointIntervalMs: 0, warn: () => {} };
     return runStage<Panels>('makePanels', { seed, environment, panels }, deps);
   };
   const mine = await storedOf('unseen', world.tasks('unseen', 7, 5));

@@ -23,7 +23,7 @@ after(async () => {
 /** Plays a panel as a run does: planned, then the only shard. */
 async function played(tasks: PanelTask[]): Promise<EpisodeShard> {
   const panel: TaskPanel = { role: 'train', environment: 'household', turnCap: 30, tasks };
-  const deps = { stages, store, scope: randomUUID(), fingerprint: 'test/1', checkpointIntervalMs: 0, warn: () => {} };
+  const deps = { stages, store, scope: randomUUID(), iteration: 0, fingerprint: 'test/1', checkpointIntervalMs: 0, warn: () => {} };
   const { plan } = await runStage<Planned>(
     'planRollouts',
     {

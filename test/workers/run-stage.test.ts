@@ -38,6 +38,7 @@ const depsOf = (scope: string, more: Partial<StageDeps> = {}): StageDeps => ({
   stages,
   store,
   scope,
+  iteration: 0,
   fingerprint: 'test/1',
   checkpointIntervalMs: 0,
   warn: () => {},
