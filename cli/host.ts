@@ -91,7 +91,8 @@ export async function becomeHost(
     await rm(hostFile(home), { force: true });
   };
   onProgress({ step: 'workers', detail: 'starting' });
-  const environment = { ...process.env, RATCHET_HOME: home, ...endpointEnvironment(servers.endpoints) };
+  // One process for all roles, started again as a whole: there is never a second build beside it that a run could be kept on.
+  const environment = { ...process.env, RATCHET_HOME: home, RATCHET_VERSIONING: '', ...endpointEnvironment(servers.endpoints) };
   let ready: ChildProcess | null = null;
   const workers = supervisor.supervise({
     name: 'workers',

@@ -1,6 +1,6 @@
 /**
- * The workflow bundle, built when its sources have changed and read from the cache otherwise, so that a worker starts in a second. The cache is named by
- * the digest of the sources and can be deleted at any time.
+ * The build that a worker is: the digest of the workflow code and of the activities that it calls. The workflow bundle is built once per build and read
+ * from the cache otherwise, so that a worker starts in a second; the cache can be deleted at any time.
  */
 import { bundleWorkflowCode } from '@temporalio/worker';
 import type { Logger } from '@temporalio/worker';
@@ -13,19 +13,23 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
-/** Where workflow code may come from: the workflows themselves, and the two folders whose values they may use. */
-const SOURCES = ['workflows', 'core', 'recipes'];
+/**
+ * Where workflow code may come from: the workflows themselves, and the two folders whose values they may use. And the activities: their names, inputs and
+ * outputs are what a run relies on. What a stage does beneath them (learning, environments) may change under a run; its games and models are held to
+ * their digests, and numbers to their fingerprint.
+ */
+const SOURCES = ['workflows', 'core', 'recipes', 'activities'];
+/** Of the digest: enough to tell builds apart, short enough to be typed. */
+const BUILD_ID_LENGTH = 16;
 
-export interface WorkflowBundle {
-  codePath: string;
-  /** Digest of everything that the bundle is made from; equal on every machine with the same sources. */
-  digest: string;
-}
-
-/** `workflowsPath`: the module that exports every workflow. `directory`: where bundles are kept. */
-export async function workflowBundle(workflowsPath: string, directory: string, logger: Logger): Promise<WorkflowBundle> {
-  const digest = await sourceDigest(workflowsPath);
-  const codePath = join(directory, `workflows-${digest}.js`);
+/** The bundle of a build. `workflowsPath`: the module that exports every workflow. `directory`: where bundles are kept. */
+export async function workflowBundle(
+  workflowsPath: string,
+  build: string,
+  directory: string,
+  logger: Logger,
+): Promise<{ codePath: string }> {
+  const codePath = join(directory, `workflows-${build}.js`);
   if (!existsSync(codePath)) {
     const { code } = await bundleWorkflowCode({ workflowsPath, logger });
     await mkdir(directory, { recursive: true });
@@ -33,10 +37,11 @@ export async function workflowBundle(workflowsPath: string, directory: string, l
     await writeFile(draft, code);
     await rename(draft, codePath);
   }
-  return { codePath, digest };
+  return { codePath };
 }
 
-async function sourceDigest(workflowsPath: string): Promise<string> {
+/** 16 hexadecimal digits, equal on every machine with the same sources. Not the commit: a changed tree or an installed package has none that is true. */
+export async function buildId(workflowsPath: string): Promise<string> {
   const { version } = createRequire(import.meta.url)('@temporalio/worker/package.json') as { version: string };
   const hash = createHash('sha256').update(version);
   const folders = new Set([...SOURCES.map((folder) => join(ROOT, folder)), dirname(workflowsPath)]);
@@ -47,5 +52,5 @@ async function sourceDigest(workflowsPath: string): Promise<string> {
       hash.update(`\n${relative(ROOT, path)}\n`).update(await readFile(path));
     }
   }
-  return hash.digest('hex');
+  return hash.digest('hex').slice(0, BUILD_ID_LENGTH);
 }

@@ -28,11 +28,18 @@ export interface WorkerConfig {
   /** File with the Ed25519 key that signs attestations; made on first use. */
   signingKey: string;
   fleet: string;
+  versioning: Versioning;
   queues: Partial<Record<Queue, SlotConfig>>;
   stallBoundMs: number;
   stopBoundMs: number;
   logLevel: 'DEBUG' | 'INFO' | 'WARN' | 'ERROR';
 }
+
+/**
+ * Whether Temporal keeps a run on the build that began its iteration. `pinned`: yes, so that two builds can be at work side by side; somebody says which one
+ * is current. `none`: whoever is there takes it, which is all that one machine needs.
+ */
+export type Versioning = (typeof VERSIONINGS)[number];
 
 type Environment = Record<string, string | undefined>;
 
@@ -44,10 +51,11 @@ const MEMORY_SHARE: Record<Queue, number> = { loop: 0.1, cpu: 0.35, gpu: 0.45 };
 /** On a small machine the bounds may add up to more than there is: a child of the embedded models stays below half of this, and few work at a time. */
 const LEAST_DEFAULT_MEMORY_BYTES = 2 ** 30;
 const CPU: Provider = { name: 'cpu', device: 0 };
+const VERSIONINGS = ['none', 'pinned'] as const;
 const LOG_LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const;
 
 /**
- * Reads `RATCHET_HOME`, `RATCHET_FLEET`, `RATCHET_CPU_SLOTS` (default: one per core), `RATCHET_LANES` (threads of the `gpu` slot; default: one per core), `RATCHET_CPU_LANES`
+ * Reads `RATCHET_HOME`, `RATCHET_FLEET`, `RATCHET_VERSIONING` (default `none`), `RATCHET_CPU_SLOTS` (default: one per core), `RATCHET_LANES` (threads of the `gpu` slot; default: one per core), `RATCHET_CPU_LANES`
  * (of each `cpu` slot; default 1), `RATCHET_EXECUTION_PROVIDER` (of the `gpu` slot; default `cpu`),
  * `RATCHET_MEMORY_MB` (per slot), `RATCHET_SIGNING_KEY`, `RATCHET_STALL_BOUND_MS`, `RATCHET_STOP_BOUND_MS` and `RATCHET_LOG_LEVEL`. Throws BadInput.
  */
@@ -67,15 +75,19 @@ export function workerConfig(roles: readonly Queue[], env: Environment = process
     return [role, { slots: slots[role], lanes: lanes[role], memoryBytes, provider: provider[role] }];
   });
   const fleet = env['RATCHET_FLEET'] || DEFAULT_FLEET;
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(fleet)) {
-    throw badInput('RATCHET_FLEET', fleet, 'a letter or digit, then at most 63 letters, digits, dots, hyphens and underscores');
+  // Temporal refuses dots and colons in the name of a worker deployment, which this is.
+  if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(fleet)) {
+    throw badInput('RATCHET_FLEET', fleet, 'a letter or digit, then at most 63 letters, digits, hyphens and underscores');
   }
+  const versioning = VERSIONINGS.find((name) => name === (env['RATCHET_VERSIONING'] || 'none'));
+  if (versioning === undefined) throw badInput('RATCHET_VERSIONING', env['RATCHET_VERSIONING'], `one of ${VERSIONINGS.join(', ')}`);
   const logLevel = LOG_LEVELS.find((level) => level === (env['RATCHET_LOG_LEVEL'] || 'INFO').toUpperCase());
   if (logLevel === undefined) throw badInput('RATCHET_LOG_LEVEL', env['RATCHET_LOG_LEVEL'], `one of ${LOG_LEVELS.join(', ')}`);
   return {
     home: ratchetHome(env),
     signingKey: env['RATCHET_SIGNING_KEY'] || homePaths(ratchetHome(env)).signingKey,
     fleet,
+    versioning,
     queues: Object.fromEntries(queues),
     stallBoundMs: whole(env, 'RATCHET_STALL_BOUND_MS', STALL_BOUND_MS, 1),
     stopBoundMs: whole(env, 'RATCHET_STOP_BOUND_MS', STOP_BOUND_MS, 0),

@@ -21,8 +21,8 @@ export interface WorkerReport {
   roles: Queue[];
   fleet: string;
   state: 'running' | 'draining';
-  /** Digest of the workflow code; null for workers that host none. */
-  workflows: string | null;
+  /** The build id, as Temporal shows it. */
+  build: string;
   slots: Partial<Record<Queue, SlotStatus[]>>;
   /** How much later than due the event loop came to its timers, in milliseconds, since the worker was ready. Temporal expects it to be free. */
   eventLoopDelayMs: { max: number; p99: number };
@@ -38,7 +38,7 @@ export interface Reporter {
 /** `describe` gives what changes. */
 export async function startReporter(
   home: string,
-  fixed: Pick<WorkerReport, 'identity' | 'roles' | 'fleet' | 'workflows'>,
+  fixed: Pick<WorkerReport, 'identity' | 'roles' | 'fleet' | 'build'>,
   describe: () => Pick<WorkerReport, 'state' | 'slots'>,
   warn: (message: string) => void,
 ): Promise<Reporter> {

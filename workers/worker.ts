@@ -2,6 +2,7 @@
  * A worker process: hosts one or more roles, each a Temporal Worker on the task queue of its resource, over one connection. Stages run in compute children
  * (learning/compute/); this process only talks to Temporal, so its event loop stays free. It keeps nothing on disk that another worker would need.
  */
+import { Client } from '@temporalio/client';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
 import type { InjectedSinks, NativeConnectionOptions } from '@temporalio/worker';
@@ -19,9 +20,10 @@ import { ComputePool } from '../learning/compute/pool.ts';
 import { providerEnvironment } from '../learning/providers.ts';
 import type { EndingSinks } from '../workflows/ending.ts';
 import { taskQueue } from '../workflows/task-queues.ts';
-import { workflowBundle } from './bundle.ts';
+import { buildId, workflowBundle } from './bundle.ts';
 import type { WorkerConfig } from './config.ts';
 import { startReporter } from './report.ts';
+import { takeOverRuns } from './take-over.ts';
 
 /** How long a starting worker goes on trying to reach Temporal: a supervised server that was just killed is back within this. */
 const CONNECT_PATIENCE_MS = 30_000;
@@ -35,6 +37,8 @@ const HEARTBEAT_THROTTLE_MS = 1_000;
  * workflow that it held stands still. Too short only costs a replay.
  */
 const STICKY_BOUND_MS = 3_000;
+/** How often runs are looked for whose build is gone. The last worker of a build counts as gone some 75 s after it was seen. */
+const TAKE_OVER_INTERVAL_MS = 60_000;
 
 /** What the worker runs. */
 export interface WorkerCode {
@@ -68,7 +72,8 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
   // Before anything is started: a store that cannot be meant would fail every stage.
   const storeConfig = storeConfigFromEnvironment(process.env);
   const { connectionOptions, namespace = 'default' } = temporalConfig();
-  const bundle = roles.includes('loop') ? await workflowBundle(code.workflowsPath, join(config.home, 'cache'), logger) : null;
+  const build = await buildId(code.workflowsPath);
+  const bundle = roles.includes('loop') ? await workflowBundle(code.workflowsPath, build, join(config.home, 'cache'), logger) : null;
   const connection = await connect(connectionOptions);
 
   const identity = `${hostname()}/${process.pid}`;
@@ -90,6 +95,12 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
         connection,
         namespace,
         identity,
+        workerDeploymentOptions: {
+          version: { deploymentName: config.fleet, buildId: build },
+          ...(config.versioning === 'pinned'
+            ? { useWorkerVersioning: true, defaultVersioningBehavior: 'PINNED' }
+            : { useWorkerVersioning: false }),
+        },
         taskQueue: taskQueue(role, config.fleet),
         activities: {
           ...createStageActivities({ names, pool, stallBoundMs, stopBoundMs }),
@@ -107,10 +118,25 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
     );
   }
 
+  let stopTakingOver = (): void => undefined;
+  if (bundle !== null) {
+    const client = new Client({ connection, namespace });
+    const queue = taskQueue('loop', config.fleet);
+    // What cannot be asked now is asked at the next round.
+    const round = () =>
+      takeOverRuns({ client, queue, build, codePath: bundle.codePath, logger }).catch((error: unknown) =>
+        logger.warn(`runs of other builds cannot be looked for: ${String(error)}`),
+      );
+    await round();
+    const timer = setInterval(() => void round(), TAKE_OVER_INTERVAL_MS);
+    stopTakingOver = () => clearInterval(timer);
+  }
+
   let state: 'running' | 'draining' = 'running';
   const drain = (): void => {
     if (state === 'draining') return;
     state = 'draining';
+    stopTakingOver();
     for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
   };
   const runs = workers.map((worker) =>
@@ -121,7 +147,7 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
     }),
   );
   const slotsNow = () => Object.fromEntries(Object.entries(pools).map(([role, pool]) => [role, pool.status()]));
-  const fixed = { identity, roles, fleet: config.fleet, workflows: bundle?.digest ?? null };
+  const fixed = { identity, roles, fleet: config.fleet, build };
   const reporter = await startReporter(
     config.home,
     fixed,

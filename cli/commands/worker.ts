@@ -5,6 +5,7 @@ import { badInput } from '../../core/errors.ts';
 import { nearest } from '../../core/nearest.ts';
 import { parseProvider, providerEnvironment } from '../../learning/providers.ts';
 import { QUEUES } from '../../workflows/task-queues.ts';
+import { print } from '../output.ts';
 import { openSession } from '../session.ts';
 
 export function workerCommand(): Command {
@@ -15,7 +16,9 @@ export function workerCommand(): Command {
       '--provider <name>',
       'execution provider of the gpu queue: cpu, cuda, cuda:1, webgpu, coreml, dml; `ratchet doctor --gpu` says what is there',
     )
-    .action(async ({ queues, provider }: { queues: string; provider?: string }) => {
+    .option('--build-id', 'print the build id of this code, for `temporal worker deployment set-current-version`, and end')
+    .action(async ({ queues, provider, buildId }: { queues: string; provider?: string; buildId?: boolean }) => {
+      if (buildId) return printBuildId();
       if (provider !== undefined) Object.assign(process.env, providerEnvironment(parseProvider(provider, '--provider')));
       const roles = queues.split(',').map((text): Queue => {
         const role = QUEUES.find((queue) => queue === text.trim());
@@ -29,4 +32,9 @@ export function workerCommand(): Command {
       const { runWorkerProcess } = await import('../../workers/process.ts');
       await runWorkerProcess(roles);
     });
+}
+
+async function printBuildId(): Promise<void> {
+  const [{ RATCHET_CODE }, { buildId }] = await Promise.all([import('../../workers/process.ts'), import('../../workers/bundle.ts')]);
+  print(await buildId(RATCHET_CODE.workflowsPath));
 }

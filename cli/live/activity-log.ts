@@ -89,11 +89,14 @@ export class ActivityLog {
     const gone =
       event.activityTaskFailedEventAttributes ?? event.activityTaskTimedOutEventAttributes ?? event.activityTaskCanceledEventAttributes;
     const update = event.workflowExecutionUpdateAcceptedEventAttributes;
+    const again = event.workflowExecutionUpdateAdmittedEventAttributes;
     if (started) this.#begin(values<LoopInput>(started.input)[0] ?? null);
     else if (scheduled) this.#schedule(event, scheduled.activityId ?? '', scheduled.activityType?.name ?? '', scheduled.input);
     else if (completed) this.#complete(String(completed.scheduledEventId), completed.result);
     else if (gone) this.#activities.delete(String(gone.scheduledEventId));
     else if (update) this.#steer(update.acceptedRequest?.input?.name ?? '');
+    // Asked before a reset, and asked again after it.
+    else if (again) this.#steer(again.request?.input?.name ?? '');
     const attributes = event.upsertWorkflowSearchAttributesEventAttributes?.searchAttributes?.indexedFields;
     if (attributes) this.#tell(attributes);
     this.close ??= closeOf(event);

@@ -10,10 +10,11 @@ import type { Progress, Queue } from '../../activities/stage.ts';
 import { recordKey } from '../../artifacts/run-log.ts';
 import { RatchetError } from '../../core/errors.ts';
 import { serversStatus, type ServersStatus } from '../../infra/servers.ts';
+import { isDeadHere, QUEUE_KIND, type QueueKind } from '../../workers/pollers.ts';
 import { STAGE_QUEUES } from '../../workflows/stage-proxies.ts';
 import { siblingQueue } from '../../workflows/task-queues.ts';
 import { runningHost } from '../host.ts';
-import { isDeadHere, isServed, QUEUE_KIND } from './served.ts';
+import { isServed } from './served.ts';
 import type { RunRecords } from '../records.ts';
 import { recordsOf } from '../runs.ts';
 import { ask, type Session } from '../session.ts';
@@ -31,8 +32,9 @@ const SURROUNDINGS_POLL_MS = 3_000;
 const LONG_POLL_BOUND_MS = 90_000;
 /** Pause after a call that failed: a supervised server is back within a second. */
 const RETRY_PAUSE_MS = 500;
-/** `temporal.api.enums.v1.PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED`. */
+/** `temporal.api.enums.v1.PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED` and `VersioningBehavior.VERSIONING_BEHAVIOR_PINNED`. */
 const SCHEDULED = 1;
+const PINNED = 1;
 
 type Description = Awaited<ReturnType<ReturnType<Client['workflow']['getHandle']>['describe']>>;
 
@@ -55,6 +57,8 @@ export class RunWatcher {
   /** Whether the workflow itself waits for a worker. */
   #loopWaits = false;
   #queue: string | null = null;
+  /** The build that alone may serve the run; null where any may. */
+  #build: string | null = null;
   /** Why something could not be asked at the last try. */
   readonly #troubles = new Map<string, string>();
   #rates = new Map<string, Rate>();
@@ -188,14 +192,24 @@ export class RunWatcher {
       }
       this.#token = answer.nextPageToken && answer.nextPageToken.length > 0 ? answer.nextPageToken : null;
       const { close } = this.#log;
-      if (close?.kind === 'continued') {
-        this.#execution = close.runId;
+      const next = close === null ? null : await this.#next(client, close);
+      if (next !== null) {
+        this.#execution = next;
         [this.#log, this.#token, this.#closedAtMs] = [new ActivityLog(), null, null];
         continue;
       }
       if (close) this.#close = close;
       if (close || wait || !this.#token) return;
     }
+  }
+
+  /** The execution that goes on where one ended; null where the run ended. */
+  async #next(client: Client, close: Close): Promise<string | null> {
+    if (close.kind === 'continued') return close.runId;
+    if (close.kind !== 'terminated') return null;
+    // A reset ends an execution from outside and leaves another in its place.
+    const { runId } = await ask(client, () => client.workflow.getHandle(this.#runId).describe());
+    return runId === this.#execution ? null : runId;
   }
 
   /** Reads the records again where there is a new one. */
@@ -254,6 +268,9 @@ export class RunWatcher {
         };
       });
       this.#pending = await Promise.all(pending);
+      const versioning = raw.workflowExecutionInfo?.versioningInfo;
+      const pinned = versioning?.behavior === PINNED && !versioning.versioningOverride;
+      this.#build = pinned ? (versioning.deploymentVersion?.buildId ?? null) : null;
       const task = raw.pendingWorkflowTask;
       this.#loopWaits = task !== null && task !== undefined && !task.startedTime;
       this.#log.hear(heartbeats);
@@ -271,11 +288,11 @@ export class RunWatcher {
     await this.#attempt('temporal', async () => {
       const client = await this.#session.temporal();
       const unserved: string[] = [];
-      const queues = new Map<string, 1 | 2>();
+      const queues = new Map<string, QueueKind>();
       for (const { state, queue, nextAttemptAtMs } of this.#pending)
         if (state === 'waiting' && queue && (nextAttemptAtMs ?? 0) <= Date.now()) queues.set(queue, QUEUE_KIND.activity);
       if (this.#loopWaits && this.#queue) queues.set(this.#queue, QUEUE_KIND.workflow);
-      for (const [queue, kind] of queues) if (!(await isServed(client, queue, kind))) unserved.push(queue);
+      for (const [queue, kind] of queues) if (!(await isServed(client, queue, kind, this.#build))) unserved.push(queue);
       this.#unserved = unserved;
     });
   }

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { stages } from '../../activities/stages/registry.ts';
-import { workflowBundle } from '../../workers/bundle.ts';
+import { buildId, workflowBundle } from '../../workers/bundle.ts';
 import { workerConfig } from '../../workers/config.ts';
 import { RATCHET_CODE } from '../../workers/process.ts';
 import { STAGE_QUEUES } from '../../workflows/stage-proxies.ts';
@@ -19,16 +19,16 @@ describe('workflow bundle', { timeout: 60_000 }, () => {
   test('the workflows bundle without a complaint, hold no Node module or native code, and are cached by their sources', async () => {
     const complaints: string[] = [];
     const logger = new DefaultLogger('WARN', ({ message }) => complaints.push(message));
-    const built = await workflowBundle(RATCHET_CODE.workflowsPath, directory, logger);
+    const build = await buildId(RATCHET_CODE.workflowsPath);
+    const built = await workflowBundle(RATCHET_CODE.workflowsPath, build, directory, logger);
     assert.deepEqual(complaints, []);
     const code = await readFile(built.codePath, 'utf8');
     assert.match(code, /improvementLoop/);
     assert.doesNotMatch(code, /onnxruntime|client-s3/);
     const { mtimeMs } = await stat(built.codePath);
-    assert.deepEqual(await workflowBundle(RATCHET_CODE.workflowsPath, directory, logger), built);
+    assert.deepEqual(await workflowBundle(RATCHET_CODE.workflowsPath, build, directory, logger), built);
     assert.equal((await stat(built.codePath)).mtimeMs, mtimeMs, 'not written again');
-    const other = await workflowBundle(join(import.meta.dirname, 'fixtures', 'workflows.ts'), directory, logger);
-    assert.notEqual(other.digest, built.digest);
+    assert.notEqual(await buildId(join(import.meta.dirname, 'fixtures', 'workflows.ts')), build);
   });
 });
 
@@ -39,7 +39,7 @@ describe('queues', () => {
   });
 
   test('a run finds the queues of its own fleet, whatever the fleet is called', () => {
-    for (const fleet of ['ratchet', 'team-a', 'a.b_c-1']) {
+    for (const fleet of ['ratchet', 'team-a', 'a_b_c-1']) {
       assert.equal(siblingQueue(taskQueue('loop', fleet), 'gpu'), taskQueue('gpu', fleet));
     }
     assert.equal(taskQueue('gpu'), 'ratchet-gpu');
@@ -71,6 +71,8 @@ describe('worker configuration', () => {
       { RATCHET_STALL_BOUND_MS: '-1' },
       { RATCHET_STOP_BOUND_MS: 'soon' },
       { RATCHET_FLEET: 'a b' },
+      { RATCHET_FLEET: 'a.b' },
+      { RATCHET_VERSIONING: 'on' },
       { RATCHET_LOG_LEVEL: 'LOUD' },
     ];
     for (const env of wrong) {
