@@ -9,10 +9,16 @@ import { basename, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
+import { createRun, headOf, readChain } from '../../artifacts/run-log.ts';
+import { inlineLoop } from '../../bench/inline-loop.ts';
+import { digestJson } from '../../core/digest.ts';
+import { loadRecipe } from '../../recipes/load.ts';
 import { buildId, workflowBundle } from '../../workers/bundle.ts';
 import { RATCHET_CODE } from '../../workers/process.ts';
-import { QUEUES } from '../../workflows/task-queues.ts';
+import type { LoopInput, LoopResult } from '../../workflows/durable-loop.ts';
+import { QUEUES, taskQueue } from '../../workflows/task-queues.ts';
 import { eventually, startFleet, type Fleet } from './fixtures/fleet.ts';
+import { SMALL } from './fixtures/small-run.ts';
 import { readLog, type CountInput, type CountOutput } from './fixtures/stages.ts';
 
 const FIXTURES = join(import.meta.dirname, 'fixtures');
@@ -24,6 +30,8 @@ const MODULES = {
   other: join(FIXTURES, 'other', 'workflows.ts'),
 };
 type Version = keyof typeof MODULES;
+/** A new version is routed to within a second or two; on a machine with twenty processes waiting for its two cores it was seen to take a minute. */
+const ROUTING_BOUND_MS = 120_000;
 /** Every step is checkpointed. */
 const ALWAYS = { RATCHET_CHECKPOINT_INTERVAL_MS: '0' };
 
@@ -103,4 +111,57 @@ test('a run whose version is gone goes on with a later one, and from its checkpo
   assert.deepEqual(kept.build, [[builds.test, builds.later]]);
   assert.notEqual(again.after, again.before, 'where it does not it begins again');
   assert.deepEqual(again.build, [[builds.test], [builds.other]]);
+});
+
+/** Makes a build the current one, as an operator does with Temporal's own command, and waits until the loop's queue knows. */
+async function makeCurrent(deploymentName: string, build: string): Promise<void> {
+  const { workflowService, options } = fleet.client;
+  const { namespace } = options;
+  await eventually(
+    `${build} is accepted as the current build`,
+    () =>
+      workflowService.setWorkerDeploymentCurrentVersion({ namespace, deploymentName, buildId: build }).then(
+        () => true,
+        // NOT_FOUND, then FAILED_PRECONDITION, until Temporal has seen its workers at every queue.
+        (error: Error & { code?: number }) => ([5, 9].includes(error.code ?? 0) ? false : Promise.reject(error)),
+      ),
+    ROUTING_BOUND_MS,
+  );
+  await eventually(
+    `the queue knows ${build}`,
+    async () => {
+      const queue = { name: taskQueue('loop', deploymentName) };
+      const { versioningInfo } = await workflowService.describeTaskQueue({ namespace, taskQueue: queue, taskQueueType: 1 });
+      return versioningInfo?.currentDeploymentVersion?.buildId === build;
+    },
+    ROUTING_BOUND_MS,
+  );
+}
+
+test('drill: version N runs, N+1 is deployed beside it; the iteration ends on N, the next is of N+1, the records are those of an undisturbed run', async () => {
+  const recipe = loadRecipe('agentprm-household', { scale: 'micro', seed: 1, overrides: ['iterations=1', ...SMALL] });
+  const undisturbed = await inlineLoop({ recipe, store: fleet.store, runId: 'undisturbed' });
+
+  const pinned = { RATCHET_VERSIONING: 'pinned' };
+  await fleet.worker('drill', [], pinned, './ratchet-process.ts');
+  await makeCurrent('drill', builds.ratchet);
+  await createRun(fleet.store, 'drilled', recipe);
+  const control = { paused: false, stopping: false, amendments: [] };
+  const input: LoopInput = { runId: 'drilled', recipe, recipeSha256: digestJson(recipe), initial: null, state: null, control };
+  const run = await fleet.client.workflow.start('improvementLoop', {
+    workflowId: 'drilled',
+    taskQueue: taskQueue('loop', 'drill'),
+    args: [input],
+  });
+  // Held in its first iteration, so that the deployment falls into it on any machine.
+  const operator = { by: 'test', reason: 'a deployment' };
+  await run.executeUpdate('pause', { args: [operator] });
+  await fleet.worker('drill', [], { ...pinned, RATCHET_TEST_WORKFLOWS: './later/workflows.ts' }, './ratchet-process.ts');
+  await makeCurrent('drill', builds.later);
+  await run.executeUpdate('resume', { args: [operator] });
+
+  const { head } = (await run.result()) as LoopResult;
+  assert.equal(head.sha256, undisturbed.head.sha256);
+  assert.deepEqual(await buildsOf('drilled'), [[builds.ratchet], [builds.later]]);
+  assert.equal(headOf(await readChain(fleet.store, 'drilled'))?.sha256, head.sha256);
 });
