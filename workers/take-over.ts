@@ -37,11 +37,15 @@ export async function takeOverRuns(takeOver: TakeOver): Promise<void> {
     const pollers = await pollersOf(client.workflowService, client.options.namespace, queue, QUEUE_KIND.workflow);
     const served = new Set(pollers.map(({ build }) => build));
     const query = `ExecutionStatus = 'Running' AND TaskQueue = '${queue}'`;
-    for await (const { workflowId, runId } of client.workflow.list({ query })) await takeOverRun(takeOver, served, workflowId, runId);
+    for await (const { workflowId, runId } of client.workflow.list({ query }))
+      await takeOverRun(takeOver, served, workflowId, runId).catch((error: unknown) =>
+        takeOver.logger.warn(`run ${workflowId} cannot be taken over at this round: ${String(error)}`),
+      );
   });
 }
 
-async function takeOverRun(
+/** One run, unless somebody in `served` (build ids) has it or it has ended. */
+export async function takeOverRun(
   { client, build, codePath, logger }: TakeOver,
   served: ReadonlySet<string | null>,
   workflowId: string,
@@ -53,6 +57,9 @@ async function takeOverRun(
   const before = last?.workerVersion?.buildId;
   // Nothing was decided yet, so there is nothing to fit.
   if (!first || !last || !before || before === build || served.has(before)) return;
+
+  // The list may lag behind: what has ended since must not be brought back by a reset.
+  if ((await client.workflow.getHandle(workflowId, runId).describe()).status.name !== 'RUNNING') return;
 
   const namespace = client.options.namespace;
   const workflowExecution = { workflowId, runId };

@@ -59,6 +59,34 @@ async function asked(runId: string, iteration: number): Promise<NonNullable<Loop
   }
 }
 
+/** Every update in the histories of a run's executions, by name: accepted, and any other trace of one. */
+async function updatesOf(runId: string): Promise<{ accepted: string[]; others: number }> {
+  const accepted: string[] = [];
+  let others = 0;
+  for await (const execution of client.workflow.list({ query: `WorkflowId = '${runId}'` })) {
+    const { events } = await client.workflow.getHandle(runId, execution.runId).fetchHistory();
+    for (const event of events ?? []) {
+      const { acceptedRequest } = event.workflowExecutionUpdateAcceptedEventAttributes ?? {};
+      if (acceptedRequest) accepted.push(acceptedRequest.input?.name ?? '');
+      if (event.workflowExecutionUpdateRejectedEventAttributes ?? event.workflowExecutionUpdateAdmittedEventAttributes) others++;
+    }
+  }
+  return { accepted: accepted.sort(), others };
+}
+
+/** What Temporal's own dashboard shows of a run: its summary, its current details and its search attributes. */
+async function shown(runId: string): Promise<{ details: string; summary: string | undefined; attributes: Record<string, unknown> }> {
+  const handle = client.workflow.getHandle(runId);
+  const { currentDetails } = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
+  const { staticSummary, typedSearchAttributes } = await handle.describe();
+  const ours = typedSearchAttributes.getAll().filter(({ key }) => key.name.startsWith('Ratchet'));
+  return {
+    details: currentDetails,
+    summary: await staticSummary(),
+    attributes: Object.fromEntries(ours.map(({ key, value }) => [key.name, value])),
+  };
+}
+
 async function steeringOf(runId: string, records: number): Promise<Steering[]> {
   const all = await Promise.all(Array.from({ length: records }, (_, index) => readAttestation(store, runId, index)));
   return all.flatMap((attestation) => attestation?.steering ?? []);
@@ -90,6 +118,11 @@ test('amended, rejected, approved: what changed is recorded, who and why is atte
   assert.match(await ratchet(['amend', 'steered', '--set', 'iterations=2', '--set', 'collect.repeats=0'], 2), /collect\.repeats/);
   await ratchet(amend);
   await ratchet(amend);
+  assert.deepEqual(await shown('steered'), {
+    details: 'iteration 1 of 1: approval',
+    summary: 'agentprm-household micro seed 1',
+    attributes: { RatchetRecipe: 'agentprm-household', RatchetPhase: 'approval', RatchetIteration: 1 },
+  });
   assert.match(await ratchet(['status', 'steered']), /ratchet approve steered/);
   await ratchet(['reject', 'steered', '--as', 'grace', '--reason', 'looks odd']);
 
@@ -99,6 +132,8 @@ test('amended, rejected, approved: what changed is recorded, who and why is atte
   const result = (await client.workflow.getHandle('steered').result()) as LoopResult;
   assert.equal(result.iterations, 2);
   assert.match(await ratchet(['approve', 'steered'], 2), /completed/);
+  // Three amendments were refused, one was sent twice, and one answer came too late: none of these is in any history.
+  assert.deepEqual(await updatesOf('steered'), { accepted: ['amend', 'approve', 'reject'], others: 0 });
 
   const chain = await readChain(store, 'steered');
   const bodies = chain.map(({ entry }) => entry.body as Record<string, unknown>);

@@ -4,10 +4,11 @@
  *
  *   node test/workers/record-histories.ts
  *
- * writes test/workers/fixtures/histories/<version>-<build id>/. Names of machines are left out; nothing else is changed.
+ * writes test/workers/fixtures/histories/<version>-<build id>/. Who decided and asked is replaced, since that names a machine and its user; nothing else is
+ * changed. It refuses to write a history whose payloads name them.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { hostname, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
@@ -18,13 +19,15 @@ import { buildId } from '../../workers/bundle.ts';
 import { RATCHET_CODE } from '../../workers/process.ts';
 import type { LoopStatus } from '../../workflows/durable-loop.ts';
 import { bareEnvironment, cli, newHome } from '../support/loop.ts';
-import { SMALL } from './fixtures/small-run.ts';
+import { IDENTITY, SMALL } from './fixtures/small-run.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
 const folder = join(import.meta.dirname, 'fixtures', 'histories', `${version}-${await buildId(RATCHET_CODE.workflowsPath)}`);
 /** A micro iteration takes some ten seconds; this is for a machine that is busy. */
 const ASK_BOUND_MS = 600_000;
 const LOOK_EVERY_MS = 200;
+
+const MACHINE = new RegExp(`\\b${hostname().replaceAll('.', '\\.')}\\b`);
 
 const home = newHome();
 
@@ -41,6 +44,16 @@ async function asked(client: Client, runId: string, iteration: number): Promise<
     if (question?.iteration === iteration) return;
     if (performance.now() > deadline) throw new Error(`run ${runId} did not ask in iteration ${iteration}`);
   }
+}
+
+/** One field of a history, without the names of this machine and its user. */
+function nameless(key: string, value: unknown): unknown {
+  if (typeof value !== 'string') return value;
+  if (key === 'identity') return IDENTITY;
+  if (key !== 'data') return value.split(MACHINE).join(IDENTITY);
+  const payload = Buffer.from(value, 'base64').toString();
+  if (MACHINE.test(payload) || payload.includes(`${userInfo().username}@`)) throw new Error(`a payload names this machine: ${payload}`);
+  return value;
 }
 
 try {
@@ -69,7 +82,7 @@ try {
   const counts: Record<string, number> = {};
   for (const { id, runId } of executions.sort((a, b) => a.at - b.at)) {
     const history = await client.workflow.getHandle(id, runId).fetchHistory();
-    const text = JSON.stringify(JSON.parse(historyToJSON(history))).replaceAll(hostname(), 'machine');
+    const text = JSON.stringify(JSON.parse(historyToJSON(history)), nameless);
     const number = (counts[id] = (counts[id] ?? 0) + 1);
     const path = join(folder, `${id}-${number}.json.gz`);
     writeFileSync(path, gzipSync(text, { level: 9 }));

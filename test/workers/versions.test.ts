@@ -15,10 +15,11 @@ import { digestJson } from '../../core/digest.ts';
 import { loadRecipe } from '../../recipes/load.ts';
 import { buildId, workflowBundle } from '../../workers/bundle.ts';
 import { RATCHET_CODE } from '../../workers/process.ts';
+import { takeOverRun } from '../../workers/take-over.ts';
 import type { LoopInput, LoopResult } from '../../workflows/durable-loop.ts';
 import { QUEUES, taskQueue } from '../../workflows/task-queues.ts';
 import { eventually, startFleet, type Fleet } from './fixtures/fleet.ts';
-import { SMALL } from './fixtures/small-run.ts';
+import { IDENTITY, SMALL } from './fixtures/small-run.ts';
 import { readLog, type CountInput, type CountOutput } from './fixtures/stages.ts';
 
 const FIXTURES = join(import.meta.dirname, 'fixtures');
@@ -56,14 +57,15 @@ after(() => fleet.close());
 
 const histories = globSync(join(FIXTURES, 'histories', '*', '*.json.gz')).sort();
 
+const recorded = histories.map((path) => ({
+  workflowId: basename(path),
+  history: JSON.parse(gunzipSync(readFileSync(path)).toString()) as unknown,
+}));
+
 /** The names of the histories that do not replay on a version. */
 async function refused(version: Version): Promise<string[]> {
-  const all = histories.map((path) => ({
-    workflowId: basename(path),
-    history: JSON.parse(gunzipSync(readFileSync(path)).toString()) as unknown,
-  }));
   const names: string[] = [];
-  for await (const { workflowId, error } of Worker.runReplayHistories({ workflowBundle: bundles[version] }, all)) {
+  for await (const { workflowId, error } of Worker.runReplayHistories({ workflowBundle: bundles[version] }, recorded)) {
     if (error) names.push(workflowId);
   }
   return names.sort();
@@ -73,6 +75,21 @@ test('histories of every released version replay on the bundle, and on none that
   assert.ok(histories.length >= 5, `${histories.length} histories`);
   assert.deepEqual(await refused('ratchet'), []);
   assert.deepEqual(await refused('other'), histories.map((path) => basename(path)).sort());
+});
+
+test('recorded histories name neither a machine nor a user', () => {
+  const named = new Set<string>();
+  const payloads: string[] = [];
+  for (const { history } of recorded)
+    JSON.stringify(history, (key, value: unknown) => {
+      if (key === 'identity') named.add(String(value));
+      if (key === 'data') payloads.push(Buffer.from(String(value), 'base64').toString());
+      return value;
+    });
+  assert.deepEqual([...named], [IDENTITY]);
+  // An operator who is not told otherwise is <user>@<host>.
+  const operators = payloads.flatMap((text) => [...text.matchAll(/"by":"([^"]*)"/g)].map(([, by]) => by));
+  assert.deepEqual([...new Set(operators)], ['operator']);
 });
 
 /** A run whose workers were killed in the middle of a stage, and a worker of another version in their place. */
@@ -111,6 +128,21 @@ test('a run whose version is gone goes on with a later one, and from its checkpo
   assert.deepEqual(kept.build, [[builds.test, builds.later]]);
   assert.notEqual(again.after, again.before, 'where it does not it begins again');
   assert.deepEqual(again.build, [[builds.test], [builds.other]]);
+});
+
+test('a run that has ended is not brought back, though its build is gone and the list still shows it', async () => {
+  const first = await fleet.worker('ended', QUEUES);
+  const run = await fleet.call('ended', {
+    queue: 'gpu',
+    name: 'count',
+    input: { steps: 1, stepMs: 1, log: join(fleet.directory, 'ended.log') },
+  });
+  await run.result();
+  first.kill('SIGKILL');
+  const takeOver = { client: fleet.client, queue: taskQueue('loop', 'ended'), build: builds.other, logger: new DefaultLogger('ERROR') };
+  await takeOverRun({ ...takeOver, ...bundles.other }, new Set(), run.workflowId, run.firstExecutionRunId);
+  const { runId, status } = await fleet.client.workflow.getHandle(run.workflowId).describe();
+  assert.deepEqual([runId, status.name], [run.firstExecutionRunId, 'COMPLETED']);
 });
 
 /** Makes a build the current one, as an operator does with Temporal's own command, and waits until the loop's queue knows. */
