@@ -74,15 +74,15 @@ async function updatesOf(runId: string): Promise<{ accepted: string[]; others: n
   return { accepted: accepted.sort(), others };
 }
 
-/** What Temporal's own dashboard shows of a run: its summary, its current details and its search attributes. */
-async function shown(runId: string): Promise<{ details: string; summary: string | undefined; attributes: Record<string, unknown> }> {
+/** What Temporal's own dashboard shows of a run: its current details, memo and search attributes. A summary is not carried across continue-as-new. */
+async function shown(runId: string): Promise<{ details: string; memo: unknown; attributes: Record<string, unknown> }> {
   const handle = client.workflow.getHandle(runId);
   const { currentDetails } = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
-  const { staticSummary, typedSearchAttributes } = await handle.describe();
+  const { memo, typedSearchAttributes } = await handle.describe();
   const ours = typedSearchAttributes.getAll().filter(({ key }) => key.name.startsWith('Ratchet'));
   return {
     details: currentDetails,
-    summary: await staticSummary(),
+    memo,
     attributes: Object.fromEntries(ours.map(({ key, value }) => [key.name, value])),
   };
 }
@@ -120,8 +120,8 @@ test('amended, rejected, approved: what changed is recorded, who and why is atte
   await ratchet(amend);
   assert.deepEqual(await shown('steered'), {
     details: 'iteration 1 of 1: approval',
-    summary: 'agentprm-household micro seed 1',
-    attributes: { RatchetRecipe: 'agentprm-household', RatchetPhase: 'approval', RatchetIteration: 1 },
+    memo: { method: 'AgentPRM (arXiv 2502.10325), Algorithm 1 with online DPO', scale: 'micro', seed: 1 },
+    attributes: { RatchetRecipe: 'agentprm-household', RatchetPhase: 'approval', RatchetIteration: 1, RatchetBestSuccess: 0 },
   });
   assert.match(await ratchet(['status', 'steered']), /ratchet approve steered/);
   await ratchet(['reject', 'steered', '--as', 'grace', '--reason', 'looks odd']);
