@@ -5,6 +5,8 @@
  */
 import { EMBEDDING, FINAL_NORM, VALUE_HEAD, hasValueHead, headName, isTied, layerName } from './model.ts';
 import { BLOCK_PARTS, loraName, loraScale, loraTargets, savedName, savesHead } from './lora.ts';
+import { foldPart } from './lanes/folding.ts';
+import type { FoldOrder, UnfoldOrder } from './lanes/folding.ts';
 import type { AdapterConfig, BlockPart } from './lora.ts';
 import type { LlamaConfig, Tensor } from './types.ts';
 
@@ -48,60 +50,88 @@ export function foldedMatrices(config: LlamaConfig, adapter?: AdapterConfig): Fo
   return list;
 }
 
-/** Writes folded matrices into `into`, one array per matrix. `tensors` are those of the model and of its adapter. */
-export function fold(matrices: FoldedMatrix[], tensors: ReadonlyMap<string, Tensor>, into: ReadonlyMap<string, Float32Array>): void {
-  for (const { name, tensor, gain, factor } of matrices) {
-    const { data, shape } = tensors.get(tensor)!;
-    const out = into.get(name)!;
-    if (gain !== undefined) {
-      const g = tensors.get(gain)!.data;
-      const width = shape[1]!;
-      for (let i = 0; i < data.length; i += width) for (let j = 0; j < width; j++) out[i + j] = data[i + j]! * g[j]!;
-    } else if (factor !== 1) for (let i = 0; i < data.length; i++) out[i] = data[i]! * factor;
-    else out.set(data);
-  }
+/** What folds matrices into `into`, one array per matrix. `tensors` are those of the model and of its adapter. */
+export function foldOrders(
+  matrices: readonly FoldedMatrix[],
+  tensors: ReadonlyMap<string, Tensor>,
+  into: ReadonlyMap<string, Float32Array>,
+): FoldOrder[] {
+  const data = (name: string) => tensors.get(name)!.data;
+  return matrices.map(({ name, tensor, gain, factor }) => ({
+    weight: data(tensor),
+    gain: gain === undefined ? undefined : data(gain),
+    factor,
+    matrix: into.get(name)!,
+  }));
 }
 
 /** Folded matrices of a model without adapter, in memory of their own. */
 export function folded(config: LlamaConfig, tensors: ReadonlyMap<string, Tensor>): Map<string, Float32Array> {
   const matrices = foldedMatrices(config);
   const into = new Map(matrices.map(({ name, tensor }) => [name, new Float32Array(tensors.get(tensor)!.data.length)]));
-  fold(matrices, tensors, into);
+  foldOrders(matrices, tensors, into).forEach(foldPart);
   return into;
 }
 
+/** The tensors whose gradients training needs, each with the gradient that holds its own in the end: of its first matrix, or its own for a gain. */
+export function trainedTensors(matrices: readonly FoldedMatrix[]): Map<string, string> {
+  const trainGains = matrices.every(({ trained }) => trained);
+  const holders = new Map<string, string>();
+  for (const { name, tensor, gain, trained } of matrices) {
+    if (!trained) continue;
+    if (gain !== undefined && trainGains) holders.set(gain, gain);
+    if (!holders.has(tensor)) holders.set(tensor, name);
+  }
+  return holders;
+}
+
 /**
- * From gradients of the folded matrices (by their names, changed in place) to those of the trained tensors: with W' = f W diag(g), dW = f dW' diag(g)
- * and dg_j = f sum_i dW'_ij W_ij. Matrices of one tensor, as the embeddings and a tied head, are summed. Gains are trained unless an adapter is.
+ * What turns `gradients` of folded matrices (by their names) into those of the tensors (in the array of the tensor's first matrix; of a gain under its own
+ * name). Matrices of one tensor, as the embeddings and a tied head, are summed.
  */
-export function unfoldGradients(
-  matrices: FoldedMatrix[],
+export function unfoldOrders(
+  matrices: readonly FoldedMatrix[],
   tensors: ReadonlyMap<string, Tensor>,
   gradients: ReadonlyMap<string, Float64Array>,
-): Map<string, Float64Array> {
-  const trainGains = matrices.every(({ trained }) => trained);
-  const result = new Map<string, Float64Array>();
-  for (const { name, tensor, gain, factor, trained } of matrices) {
-    if (!trained) continue;
-    const dW = gradients.get(name)!;
-    if (factor !== 1) for (let i = 0; i < dW.length; i++) dW[i]! *= factor;
-    if (gain !== undefined) {
-      const g = tensors.get(gain)!.data;
-      const weight = tensors.get(tensor)!.data;
-      const width = g.length;
-      const dg = result.get(gain) ?? new Float64Array(width);
-      for (let i = 0; i < dW.length; i += width) {
-        for (let j = 0; j < width; j++) {
-          const d = dW[i + j]!;
-          dg[j]! += d * weight[i + j]!;
-          dW[i + j] = d * g[j]!;
-        }
-      }
-      if (trainGains) result.set(gain, dg);
-    }
-    const before = result.get(tensor);
-    if (before) for (let i = 0; i < dW.length; i++) before[i]! += dW[i]!;
-    else result.set(tensor, dW);
+): UnfoldOrder[] {
+  const first = new Map<string, string>();
+  const gains = new Set<string>();
+  return matrices.flatMap(({ name, tensor, gain, factor, trained }) => {
+    if (!trained) return [];
+    const before = first.get(tensor);
+    if (before === undefined) first.set(tensor, name);
+    const begins = gain !== undefined && !gains.has(gain);
+    if (gain !== undefined) gains.add(gain);
+    return {
+      weight: tensors.get(tensor)!.data,
+      gain: gain === undefined ? undefined : tensors.get(gain)!.data,
+      factor,
+      gradient: gradients.get(name)!,
+      gainGradient: gain === undefined ? undefined : gradients.get(gain),
+      gainBegins: begins,
+      into: before === undefined ? undefined : gradients.get(before)!,
+    };
+  });
+}
+
+/**
+ * Cuts the matrices into `count` lists of about as many numbers, in their order within each. Matrices of one tensor or under one gain stay together,
+ * because their gradients are summed in their order.
+ */
+export function foldShares(matrices: readonly FoldedMatrix[], tensors: ReadonlyMap<string, Tensor>, count: number): FoldedMatrix[][] {
+  const groups: FoldedMatrix[][] = [];
+  const groupOf = new Map<string, FoldedMatrix[]>();
+  for (const matrix of matrices) {
+    // No matrix joins two groups: a gain is first met at its first matrix, and only the head shares a tensor.
+    const names = [matrix.tensor, ...(matrix.gain === undefined ? [] : [matrix.gain])];
+    let group = names.map((name) => groupOf.get(name)).find((one) => one !== undefined);
+    if (!group) groups.push((group = []));
+    group.push(matrix);
+    for (const name of names) groupOf.set(name, group);
   }
-  return result;
+  const size = (list: readonly FoldedMatrix[]) => list.reduce((sum, { tensor }) => sum + tensors.get(tensor)!.data.length, 0);
+  const shares: FoldedMatrix[][] = Array.from({ length: count }, () => []);
+  for (const group of groups.toSorted((a, b) => size(b) - size(a)))
+    shares.reduce((least, share) => (size(share) < size(least) ? share : least)).push(...group);
+  return shares;
 }

@@ -1,9 +1,10 @@
 /**
- * Losses and gradients of micro-batches, computed on lanes. Micro-batch i runs on lane i modulo their number, but the sum is always taken in the order
- * of the micro-batches, in double precision: the result does not depend on how many lanes there are.
+ * Losses and gradients of micro-batches, computed on lanes. A micro-batch runs on the lane that is free first, but sums are always taken in the order of
+ * the micro-batches, in double precision: the result depends neither on how many lanes there are nor on their speed. Lanes also take the sums and fold the
+ * weights, each its share of the matrices, so that no core waits while one thread adds.
  */
 import { pack } from './batch.ts';
-import { fold, foldedMatrices, unfoldGradients } from './fold.ts';
+import { foldOrders, foldShares, foldedMatrices, trainedTensors, unfoldOrders } from './fold.ts';
 import type { FoldedMatrix } from './fold.ts';
 import { dependsOn, gradients } from './graph/gradient.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
@@ -46,12 +47,22 @@ export class GradientLanes {
   readonly #adapter: AdapterConfig | undefined;
   readonly #list: FoldedMatrix[];
   readonly #matrices = new Map<string, Float32Array>();
-  /** Sums of gradients, kept from step to step so that no step has to ask for as much memory as the model, and shared so that lanes can use them. */
+  /**
+   * Sums of gradients by folded matrix, and gradients of gains by their names. Kept from step to step so that no step has to ask for as much memory as the
+   * model, and shared so that lanes can use them.
+   */
   readonly #sums = new Map<string, Float64Array>();
+  /** The tensors that are trained, each with the name of the sum that holds its gradient in the end. */
+  readonly #holders: Map<string, string>;
+  /** The sum of squares of each gradient, in the order of `#holders`. */
+  readonly #squares: Float64Array;
   readonly #shared: Record<string, Feed> = {};
   /** The sessions by the key of their form, each made when a batch first needs it. */
   readonly #sessions = new Map<string, Promise<void>>();
   #lanes: Lane[] = [];
+  /** The matrices that each lane sums and folds. */
+  #shares: FoldedMatrix[][] = [];
+  #folded = false;
 
   /** With an adapter only its tensors have gradients; all `tensors` below are then those of the model and of the adapter together. */
   constructor(config: LlamaConfig, objective: Objective, adapter?: AdapterConfig) {
@@ -59,18 +70,31 @@ export class GradientLanes {
     this.#objective = objective;
     this.#adapter = adapter;
     this.#list = foldedMatrices(config, adapter);
+    this.#holders = trainedTensors(this.#list);
+    this.#squares = new Float64Array(new SharedArrayBuffer(8 * this.#holders.size));
   }
 
   /** Takes the lanes, and puts the weights into shared memory that all of them read. */
   open(lanes: Lane[], tensors: ReadonlyMap<string, Tensor>): void {
     this.#lanes = lanes;
-    for (const { name, tensor } of this.#list) {
+    this.#shares = foldShares(this.#list, tensors, lanes.length);
+    const sum = (name: string, tensor: string) =>
+      this.#sums.set(name, new Float64Array(new SharedArrayBuffer(8 * tensors.get(tensor)!.data.length)));
+    for (const { name, tensor, gain, trained } of this.#list) {
       const { data, shape } = tensors.get(tensor)!;
       const memory = new Float32Array(new SharedArrayBuffer(data.byteLength));
       this.#matrices.set(name, memory);
       this.#shared[name] = { data: memory, dims: shape };
+      if (trained) sum(name, tensor);
+      if (gain !== undefined && this.#holders.has(gain)) sum(gain, gain);
     }
-    fold(this.#list, tensors, this.#matrices);
+  }
+
+  /** Every lane folds its share of the matrices: all of them at first, then those that training changes. Weights in shared memory are not copied for it. */
+  async #fold(tensors: ReadonlyMap<string, Tensor>): Promise<void> {
+    const wanted = ({ trained }: FoldedMatrix) => trained || !this.#folded;
+    await Promise.all(this.#shares.map((share, i) => this.#lanes[i]!.fold(foldOrders(share.filter(wanted), tensors, this.#matrices))));
+    this.#folded = true;
   }
 
   #session(form: Form): Promise<void> {
@@ -84,54 +108,91 @@ export class GradientLanes {
     return loaded;
   }
 
-  /** Gives the lanes other values of the tensors that are trained. Not while gradients are being computed. */
-  setWeights(tensors: ReadonlyMap<string, Tensor>): void {
-    fold(
-      this.#list.filter(({ trained }) => trained),
-      tensors,
-      this.#matrices,
-    );
-  }
-
   /**
-   * The loss and the gradient of every trained tensor (by its name), summed over the micro-batches. `tensors` are the weights last set. The arrays
-   * are overwritten by the next call.
+   * The loss, the gradient of every trained tensor (by its name), summed over the micro-batches, and the sums of their squares. Only trained
+   * `tensors` may differ from those of the call before. The arrays are overwritten by the next call.
    */
-  async compute(batches: Batch[], tensors: ReadonlyMap<string, Tensor>): Promise<{ loss: number; gradients: Map<string, Float64Array> }> {
-    const sums = this.#sums;
-    for (const { name, tensor, trained } of this.#list) {
-      const sum = sums.get(name);
-      if (sum) sum.fill(0);
-      else if (trained) sums.set(name, new Float64Array(new SharedArrayBuffer(8 * tensors.get(tensor)!.data.length)));
-    }
+  async compute(
+    batches: Batch[],
+    tensors: ReadonlyMap<string, Tensor>,
+  ): Promise<{ loss: number; gradients: Map<string, Float64Array>; squares: Map<string, number> }> {
     const limits = { vocabulary: this.#config.vocab_size, context: this.#config.max_position_embeddings };
-    // All batches are checked and packed before the first runs: a bad one must not leave others half done.
-    const feeds = batches.map((batch) => batchFeeds(batch, pack(batch.trees, limits), this.#objective, this.#config));
     const forms = batches.map(({ terms }) => formOf(terms));
     for (const form of forms) await this.#session(form);
-    const runs: Promise<Record<string, Float32Array>>[] = [];
-    let loss = 0;
-    const take = async (i: number) => {
-      const outputs = await runs[i]!;
-      loss += outputs['loss']![0]!;
-      for (const [name, sum] of sums) {
-        const gradient = outputs[gradientName(name)];
-        if (!gradient) continue; // it does not matter to the loss
-        for (let j = 0; j < sum.length; j++) sum[j]! += gradient[j]!;
+    const folding = this.#fold(tensors);
+    folding.catch(() => undefined); // seen by every run
+    const losses: number[] = [];
+    const waiting: (Record<string, Float32Array> | undefined)[] = [];
+    const sums: Promise<void>[] = [];
+    const wave = DEPTH * this.#lanes.length;
+    /** Sums what has come, wave by wave in the order of the micro-batches. */
+    const take = (i: number, outputs: Record<string, Float32Array>) => {
+      losses[i] = outputs['loss']![0]!;
+      waiting[i] = outputs;
+      for (let from = sums.length * wave; from < batches.length; from += wave) {
+        const list = Array.from({ length: Math.min(wave, batches.length - from) }, (_, k) => waiting[from + k]);
+        if (!list.every((one) => one !== undefined)) return;
+        waiting.fill(undefined, from, from + wave);
+        const sum = this.#sum(list, from === 0);
+        sum.catch(() => undefined); // seen at the end
+        sums.push(sum);
       }
     };
-    try {
-      const window = DEPTH * this.#lanes.length;
-      for (let i = 0; i < feeds.length; i++) {
-        if (i >= window) await take(i - window);
-        const run = this.#lanes[i % this.#lanes.length]!.run(forms[i]!.key, feeds[i]!);
-        run.catch(() => undefined); // seen below, when its turn comes
-        runs.push(run);
+    let next = 0;
+    let failed = false;
+    /** One micro-batch after the other on a lane, until no more than `spare` are left for others. */
+    const work = async (lane: Lane, spare: number) => {
+      while (!failed && batches.length - next > spare) {
+        const i = next++;
+        const batch = batches[i]!;
+        try {
+          const feeds = batchFeeds(batch, pack(batch.trees, limits), this.#objective, this.#config);
+          await folding;
+          await sums[Math.floor(i / wave) - 2]; // what is held stays bounded, unless a lane is outrun by far
+          take(i, await lane.run(forms[i]!.key, feeds));
+        } catch (error) {
+          failed = true;
+          throw error;
+        }
       }
-      for (let i = Math.max(0, feeds.length - window); i < feeds.length; i++) await take(i);
-    } finally {
-      await Promise.allSettled(runs); // nobody may change the weights while a lane still reads them
-    }
-    return { loss, gradients: unfoldGradients(this.#list, tensors, sums) };
+    };
+    // Each lane has one run and one that waits, so that it never idles; the last ones go to whoever is free first.
+    const workers = this.#lanes.flatMap((lane) =>
+      Array.from({ length: DEPTH }, (_, depth) => ({ lane, spare: depth * this.#lanes.length })),
+    );
+    const runs = await Promise.allSettled(workers.map(({ lane, spare }) => work(lane, spare)));
+    // Nobody may change the weights or the sums while a lane still uses them.
+    for (const end of [...runs, ...(await Promise.allSettled(sums))]) if (end.status === 'rejected') throw end.reason;
+    const found = [...this.#holders].map(([tensor, holder], i) => ({
+      tensor,
+      gradient: this.#sums.get(holder)!,
+      square: this.#squares.subarray(i, i + 1),
+    }));
+    await Promise.all(
+      this.#shares.map((share, i) => {
+        const mine = trainedTensors(share);
+        const squares = found.flatMap(({ tensor, gradient, square }) => (mine.has(tensor) ? { gradient, square } : []));
+        return this.#lanes[i]!.unfold(unfoldOrders(share, tensors, this.#sums), squares);
+      }),
+    );
+    return {
+      loss: losses.reduce((a, b) => a + b, 0),
+      gradients: new Map(found.map(({ tensor, gradient }) => [tensor, gradient])),
+      squares: new Map(found.map(({ tensor, square }) => [tensor, square[0]!])),
+    };
+  }
+
+  /** Adds the outputs of micro-batches to the sums, each lane those of its share. A matrix without a gradient does not matter to the loss. */
+  async #sum(outputs: Record<string, Float32Array>[], begins: boolean): Promise<void> {
+    await Promise.all(
+      this.#shares.map((share, i) =>
+        this.#lanes[i]!.sum(
+          share.flatMap(({ name, trained }) => {
+            const gradients = outputs.flatMap((one) => one[gradientName(name)] ?? []);
+            return trained ? { sum: this.#sums.get(name)!, gradients, begins } : [];
+          }),
+        ),
+      ),
+    );
   }
 }

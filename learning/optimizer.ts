@@ -41,7 +41,7 @@ export class Optimizer {
     this.#newtonSchulz = newtonSchulz;
     for (const [name, parameter] of parameters) {
       const { shape } = parameter;
-      parameter.data = shared(parameter.data);
+      if (!(parameter.data.buffer instanceof SharedArrayBuffer)) parameter.data = shared(parameter.data);
       const kinds = this.#byMuon(name, shape) ? ['muon.momentum'] : ['adamw.m', 'adamw.v'];
       for (const kind of kinds) this.state.set(`${kind}/${name}`, { shape, data: shared(new Float32Array(parameter.data.length)) });
     }
@@ -132,7 +132,8 @@ export class Optimizer {
   }
 }
 
-function shared(data: Float32Array): Float32Array {
+/** A copy in memory that lanes can share. */
+export function shared(data: Float32Array): Float32Array {
   const out = new Float32Array(new SharedArrayBuffer(data.byteLength));
   out.set(data);
   return out;

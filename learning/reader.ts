@@ -5,7 +5,8 @@
 import { badInput } from '../core/errors.ts';
 import { indexFeed, int64, pack } from './batch.ts';
 import { shapeKey } from './config.ts';
-import { fold, foldedMatrices } from './fold.ts';
+import { foldOrders, foldedMatrices } from './fold.ts';
+import { foldPart } from './lanes/folding.ts';
 import { logLikelihood } from './graph/indexing.ts';
 import { mul } from './graph/operators.ts';
 import { openLanes } from './lanes/lane.ts';
@@ -100,7 +101,7 @@ class LlamaReader implements Reader {
     checkModel(model.config, model.tensors);
     if (shapeKey(model.config) !== shapeKey(this.#config))
       throw badInput('model', shapeKey(model.config), `the reader was made for ${shapeKey(this.#config)}`);
-    fold(foldedMatrices(this.#config), model.tensors, this.#matrices);
+    foldOrders(foldedMatrices(this.#config), model.tensors, this.#matrices).forEach(foldPart);
     this.#matrices.get(FINAL_NORM)!.set(model.tensors.get(FINAL_NORM)!.data);
   }
 

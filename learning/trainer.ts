@@ -13,7 +13,7 @@ import { activationBytes, parameterCount, requireMemory, showParameters, trainer
 import { checkModel, copyTensor } from './model.ts';
 import { NewtonSchulz } from './newton-schulz.ts';
 import { checkObjective } from './objectives.ts';
-import { FACTORED, Optimizer } from './optimizer.ts';
+import { FACTORED, Optimizer, shared } from './optimizer.ts';
 import { readSafetensors, writeSafetensors } from './safetensors.ts';
 import type { Batch, LlamaConfig, Model, Objective, OptimizerOptions, StepReport, Tensor, Trainer } from './types.ts';
 
@@ -54,7 +54,7 @@ class LlamaTrainer implements Trainer {
     checkObjective(options.objective, model.config);
     this.#config = { ...model.config };
     this.#held = held;
-    this.#tensors = new Map([...model.tensors].map(([name, tensor]) => [name, copyTensor(tensor)]));
+    this.#tensors = new Map([...model.tensors].map(([name, { shape, data }]) => [name, { shape: [...shape], data: shared(data) }]));
     if (options.adapter) {
       checkAdapter(model.config, options.adapter);
       if (options.factors) throw badInput('factors', 'given', 'none beside an adapter: the tables are not trained');
@@ -108,21 +108,21 @@ class LlamaTrainer implements Trainer {
     if (this.#busy) throw new Error('a step is under way; steps are taken one after the other');
     this.#busy = true;
     try {
-      const { loss, gradients } = await this.#gradients.compute(batches, this.#all());
-      for (const [name] of this.#factored())
-        gradients.set(name, this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size));
-      let squares = 0;
-      for (const name of this.#parameters.keys()) {
-        const gradient = gradients.get(name)!;
-        for (let i = 0; i < gradient.length; i++) squares += gradient[i]! * gradient[i]!;
+      const { loss, gradients, squares: found } = await this.#gradients.compute(batches, this.#all());
+      for (const [name] of this.#factored()) {
+        const gradient = this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size);
+        gradients.set(name, gradient);
+        found.set(
+          name,
+          gradient.reduce((sum, x) => sum + x * x, 0),
+        );
       }
-      const gradientNorm = Math.sqrt(squares);
+      const gradientNorm = Math.sqrt([...this.#parameters.keys()].reduce((sum, name) => sum + found.get(name)!, 0));
       if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
         throw new RatchetError('Diverged', `step ${this.#optimizer.steps + 1}: the loss is ${loss} and the gradient norm ${gradientNorm}`);
       const { clipNorm } = this.#optimizer.options;
       await this.#optimizer.step(gradients, gradientNorm > clipNorm ? clipNorm / gradientNorm : 1, rates);
       this.#foldTables();
-      this.#gradients.setWeights(this.#all());
       return { loss, gradientNorm };
     } finally {
       this.#busy = false;
@@ -171,7 +171,6 @@ class LlamaTrainer implements Trainer {
     for (const [name, target] of targets) target.data.set(tensors.get(name)!.data);
     this.#optimizer.steps = steps;
     this.#foldTables();
-    this.#gradients.setWeights(this.#all());
   }
 
   async close(): Promise<void> {

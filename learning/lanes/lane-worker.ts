@@ -8,6 +8,7 @@ import { InferenceSession, Tensor, listSupportedBackends } from 'onnxruntime-nod
 import { encodeOnnx } from '../graph/onnx.ts';
 import type { Provider } from '../providers.ts';
 import { adamw } from './adamw.ts';
+import { foldPart, squaresOf, sumPart, unfoldPart } from './folding.ts';
 import type { Answer, Feed, Order } from './lane.ts';
 
 const provider = workerData as Provider;
@@ -76,6 +77,19 @@ async function obey(order: Order): Promise<Record<string, Float32Array>> {
   }
   if (order.kind === 'adamw') {
     adamw(order.parts, order.numbers);
+    return {};
+  }
+  if (order.kind === 'fold') {
+    order.orders.forEach(foldPart);
+    return {};
+  }
+  if (order.kind === 'sum') {
+    order.orders.forEach(sumPart);
+    return {};
+  }
+  if (order.kind === 'unfold') {
+    order.orders.forEach(unfoldPart);
+    order.squares.forEach(squaresOf);
     return {};
   }
   const held = sessions.get(key);

@@ -7,6 +7,7 @@ import { RatchetError } from '../../core/errors.ts';
 import { currentProvider, nativeEnvironment, providerNeeds, showProvider } from '../providers.ts';
 import type { Provider } from '../providers.ts';
 import type { AdamwNumbers, AdamwPart } from './adamw.ts';
+import type { FoldOrder, SquaresOrder, SumOrder, UnfoldOrder } from './folding.ts';
 
 /** A tensor on its way to a session; over a SharedArrayBuffer it is not copied. */
 export interface Feed {
@@ -17,6 +18,9 @@ export type Question = { session: string } & (
   | { kind: 'load'; model: Uint8Array; shared: Record<string, Feed> }
   | { kind: 'run'; feeds: Record<string, Feed> }
   | { kind: 'adamw'; parts: AdamwPart[]; numbers: AdamwNumbers }
+  | { kind: 'fold'; orders: FoldOrder[] }
+  | { kind: 'sum'; orders: SumOrder[] }
+  | { kind: 'unfold'; orders: UnfoldOrder[]; squares: SquaresOrder[] }
   /** Frees a session; one that was never made is freed already. */
   | { kind: 'release' }
 );
@@ -165,6 +169,22 @@ export class Lane {
   /** A step of AdamW on parameters and state in shared memory. */
   async adamw(parts: AdamwPart[], numbers: AdamwNumbers): Promise<void> {
     await this.#thread.ask(this.#number, { kind: 'adamw', session: 'adamw', parts, numbers });
+  }
+
+  /** Writes matrices of a graph, in shared memory, from weights. */
+  async fold(orders: FoldOrder[]): Promise<void> {
+    await this.#thread.ask(this.#number, { kind: 'fold', session: 'fold', orders });
+  }
+
+  /** Adds gradients to sums in shared memory. The gradients are handed over: their arrays are empty afterwards. */
+  async sum(orders: SumOrder[]): Promise<void> {
+    const buffers = orders.flatMap(({ gradients }) => gradients.map(({ buffer }) => buffer as ArrayBuffer));
+    await this.#thread.ask(this.#number, { kind: 'sum', session: 'sum', orders }, [...new Set(buffers)]);
+  }
+
+  /** Turns gradients of matrices, in shared memory, into those of weights and gains, and then sums their squares. */
+  async unfold(orders: UnfoldOrder[], squares: SquaresOrder[]): Promise<void> {
+    await this.#thread.ask(this.#number, { kind: 'unfold', session: 'unfold', orders, squares });
   }
 
   /**
