@@ -20,8 +20,8 @@ export interface Row extends Measured {
 
 /** Rounds of a comparison: `full`, fewer where only an impression is wanted. */
 const roundsOf = (effort: Effort, full: number, quick: number) => ({ full, quick, check: 1 })[effort];
-/** Micro-batches of a step: two for each lane, so that a lane has work while another's results are taken in. */
-const MICRO_BATCHES = 2 * THREADS;
+/** Micro-batches of a step: four for each lane, 512 tokens each, so that what a lane works on stays near its core. */
+const MICRO_BATCHES = 4 * THREADS;
 
 /** Operations of a training step: a multiplication and an addition for each weight and token, three times (forward, two gradients), and causal attention. */
 export function trainingOperations(size: Size, sequences: number, tokens: number, vocabulary = VOCABULARY): number {
