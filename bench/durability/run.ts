@@ -1,0 +1,131 @@
+/**
+ * What durability costs: the same recipe through Temporal and its workers (`ratchet start`) and in one process (`bench/inline-loop.ts`), in turns on the
+ * same servers, each round with another seed so that nothing is remembered. Prints the wall times and their ratio, and itemises the durable run: how long
+ * activities waited for a worker, how long no activity ran at all, and the requests to the store on both sides. Writes `durability-cost.json`.
+ *
+ *   node bench/durability/run.ts [--scale micro] [--recipe agentprm-household] [--rounds 1] [--seed 1] [--set field=value ...] [--out docs]
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Client, Connection } from '@temporalio/client';
+import { endpointEnvironment } from '../../infra/endpoints.ts';
+import { ensureServers } from '../../infra/servers.ts';
+import { median } from '../learning/pairing.ts';
+import { activitiesOf, idleSeconds } from './history.ts';
+import type { ActivitySums } from './history.ts';
+
+const { values } = parseArgs({
+  options: {
+    recipe: { type: 'string', default: 'agentprm-household' },
+    scale: { type: 'string', default: 'micro' },
+    rounds: { type: 'string', default: '1' },
+    seed: { type: 'string', default: '1' },
+    set: { type: 'string', multiple: true, default: [] },
+    out: { type: 'string' },
+  },
+});
+
+const ROOT = join(import.meta.dirname, '../..');
+const home = mkdtempSync(join(tmpdir(), 'ratchet-bench-durability-'));
+const requestsFolder = join(home, 'requests');
+mkdirSync(requestsFolder);
+const env = {
+  ...process.env,
+  RATCHET_HOME: home,
+  RATCHET_BENCH_REQUESTS: requestsFolder,
+  NODE_OPTIONS: `--import=${join(import.meta.dirname, 'requests.ts')}`,
+};
+
+interface Requests {
+  requests: number;
+  seconds: number;
+}
+/** The sums of all processes so far. */
+function requestsSoFar(): Requests {
+  const all = readdirSync(requestsFolder).map((file) => JSON.parse(readFileSync(join(requestsFolder, file), 'utf8')) as Requests);
+  return { requests: all.reduce((sum, one) => sum + one.requests, 0), seconds: all.reduce((sum, one) => sum + one.seconds, 0) };
+}
+
+/** Runs a program of the repository and returns its seconds; its output is ours. Throws where it fails. */
+async function timed(args: string[], more: Record<string, string | undefined> = {}): Promise<{ seconds: number; store: Requests }> {
+  const before = requestsSoFar();
+  const start = performance.now();
+  const child = spawn(process.execPath, args, { cwd: ROOT, env: { ...env, ...more }, stdio: ['ignore', 'inherit', 'inherit'] });
+  const code = await new Promise((resolve) => child.once('close', resolve));
+  const seconds = (performance.now() - start) / 1000;
+  if (code !== 0) throw new Error(`${args.join(' ')} ended with ${String(code)}`);
+  const after = requestsSoFar();
+  return { seconds, store: { requests: after.requests - before.requests, seconds: after.seconds - before.seconds } };
+}
+
+interface Round {
+  seed: number;
+  inline: { seconds: number; store: Requests };
+  durable: { seconds: number; store: Requests; activities: Record<string, ActivitySums>; idleSeconds: number; workflowSeconds: number };
+}
+
+const ratchet = (...args: string[]) => execFileSync(process.execPath, ['cli/ratchet.js', ...args], { cwd: ROOT, env, stdio: 'inherit' });
+
+const rounds: Round[] = [];
+ratchet('up');
+try {
+  const servers = await ensureServers({ home, onProgress: () => undefined });
+  const endpoints = endpointEnvironment(servers.endpoints);
+  const connection = await Connection.connect({ address: servers.endpoints.temporal.address });
+  const client = new Client({ connection });
+  for (let round = 0; round < Number(values.rounds); round++) {
+    const seed = Number(values.seed) + round;
+    const what = [
+      '--recipe',
+      values.recipe,
+      '--scale',
+      values.scale,
+      '--seed',
+      String(seed),
+      ...values.set.flatMap((one) => ['--set', one]),
+    ];
+    const inlineRound = () => timed(['bench/inline-loop.ts', ...what, '--id', `inline-${seed}`], endpoints);
+    const durableRound = () => timed(['cli/ratchet.js', 'start', ...what, '--id', `durable-${seed}`]);
+    // Who begins changes from round to round: caches of the system are warmer for the second.
+    const first = round % 2 === 0 ? await inlineRound() : undefined;
+    const durable = await durableRound();
+    const inline = first ?? (await inlineRound());
+    const history = await activitiesOf(client, `durable-${seed}`);
+    rounds.push({ seed, inline, durable: { ...durable, activities: history.sums, ...idleSeconds(history) } });
+  }
+  await connection.close();
+  await servers.release();
+} finally {
+  ratchet('down');
+  rmSync(home, { recursive: true, force: true });
+}
+
+const ratio = median(rounds.map(({ inline, durable }) => durable.seconds / inline.seconds));
+console.log(
+  `\n| seed | one process, s | durable, s | durable over one process | no activity ran, s | requests to the store (one process / durable) | their seconds |`,
+);
+console.log('|---|---|---|---|---|---|---|');
+for (const { seed, inline, durable } of rounds)
+  console.log(
+    `| ${[
+      seed,
+      inline.seconds.toFixed(1),
+      durable.seconds.toFixed(1),
+      `${(durable.seconds / inline.seconds).toFixed(3)}`,
+      durable.idleSeconds.toFixed(1),
+      `${inline.store.requests} / ${durable.store.requests}`,
+      `${inline.store.seconds.toFixed(1)} / ${durable.store.seconds.toFixed(1)}`,
+    ].join(' | ')} |`,
+  );
+console.log('\n| activity (first round) | how many | waited for a worker, s | ran, s |\n|---|---|---|---|');
+for (const [name, { count, waited, ran }] of Object.entries(rounds[0]!.durable.activities).toSorted(([, a], [, b]) => b.ran - a.ran))
+  console.log(`| ${name} | ${count} | ${waited.toFixed(2)} | ${ran.toFixed(2)} |`);
+console.log(`\ndurable over one process: ${ratio.toFixed(3)} (median of ${rounds.length}); load now ${loadavg()[0]!.toFixed(1)}`);
+if (values.out !== undefined)
+  writeFileSync(
+    join(values.out, 'durability-cost.json'),
+    `${JSON.stringify({ recipe: values.recipe, scale: values.scale, ratio, rounds }, null, 2)}\n`,
+  );
