@@ -17,7 +17,7 @@ export class WorkFailed extends Error {
 }
 
 /** gRPC status codes (grpc.github.io/grpc/core/md_doc_statuscodes.html). */
-const GRPC = { deadlineExceeded: 4, permissionDenied: 7, unavailable: 14, unauthenticated: 16 } as const;
+const GRPC = { invalidArgument: 3, deadlineExceeded: 4, notFound: 5, permissionDenied: 7, unavailable: 14, unauthenticated: 16 } as const;
 
 /** Turns what the Temporal client throws into what it means for a person. Everything else passes unchanged. */
 export function asRatchetError(error: unknown, address = 'Temporal'): unknown {
@@ -43,6 +43,12 @@ export function asRatchetError(error: unknown, address = 'Temporal'): unknown {
   if (code === GRPC.permissionDenied || code === GRPC.unauthenticated)
     return new RatchetError('Unavailable', `${address} refuses these credentials (${grpc.details})`, { cause: error });
   return error;
+}
+
+/** Whether Temporal refuses to read on in a history, because it holds another one or none at all of that execution. */
+export function isOfOtherHistory(error: unknown): boolean {
+  const code = Number(grpcErrorOf(error)?.code);
+  return code === GRPC.invalidArgument || code === GRPC.notFound;
 }
 
 /** The client wraps what gRPC says, sometimes twice. */

@@ -18,7 +18,7 @@ import { isServed } from './served.ts';
 import type { RunRecords } from '../records.ts';
 import { recordsOf } from '../runs.ts';
 import { ask, type Session } from '../session.ts';
-import { asRatchetError } from '../failures.ts';
+import { asRatchetError, isOfOtherHistory } from '../failures.ts';
 import { ActivityLog, failureText, type Close } from './activity-log.ts';
 import { Rate } from './rates.ts';
 import type { LiveView } from './view.ts';
@@ -81,14 +81,23 @@ export class RunWatcher {
 
   /** Follows the run until it ends or `stop` is called. Settles with how it ended, null when stopped. */
   async follow(): Promise<LiveView['outcome']> {
-    this.#following = Promise.all([
+    const loops = [
       this.#repeat(0, () => this.#attempt('temporal', () => this.#read(true))),
       this.#repeat(POLL_MS, () => this.#describe()),
       this.#repeat(SURROUNDINGS_POLL_MS, async () => {
         await this.#surroundings();
         await this.#attempt('store', () => this.#readRecords());
       }),
-    ]).then(() => undefined);
+    ];
+    this.#following = Promise.all(loops).then(
+      () => undefined,
+      async (error: unknown) => {
+        // What one of them failed of must not leave the others asking for ever.
+        this.#stopping.abort();
+        await Promise.allSettled(loops);
+        throw error;
+      },
+    );
     await this.#following;
     if (this.#close === null) return null;
     // The last record was written just before the end.
@@ -183,9 +192,12 @@ export class RunWatcher {
         waitNewEvent: wait,
         ...(this.#token && { nextPageToken: this.#token }),
       };
-      const answer = await client.connection.withAbortSignal(this.#stopping.signal, () =>
-        ask(client, () => client.workflowService.getWorkflowExecutionHistory(request), LONG_POLL_BOUND_MS),
-      );
+      const answer = await client.connection
+        .withAbortSignal(this.#stopping.signal, () =>
+          ask(client, () => client.workflowService.getWorkflowExecutionHistory(request), LONG_POLL_BOUND_MS),
+        )
+        .catch((error: unknown) => this.#forgetIfReplaced(error));
+      if (answer === null) return;
       for (const event of answer.history?.events ?? []) {
         this.#log.apply(event);
         if (this.#log.close) this.#closedAtMs = optionalTsToMs(event.eventTime) ?? null;
@@ -210,6 +222,14 @@ export class RunWatcher {
     // A reset ends an execution from outside and leaves another in its place.
     const { runId } = await ask(client, () => client.workflow.getHandle(this.#runId).describe());
     return runId === this.#execution ? null : runId;
+  }
+
+  /** An older copy of Temporal's database was put back: what was read is not what it holds now. Returns null, so that all is read anew; throws what means something else. */
+  async #forgetIfReplaced(error: unknown): Promise<null> {
+    if (!isOfOtherHistory(error) || this.#stopping.signal.aborted) throw error;
+    [this.#execution, this.#log, this.#token] = [null, new ActivityLog(), null];
+    await this.#pause(RETRY_PAUSE_MS);
+    return null;
   }
 
   /** Reads the records again where there is a new one. */
