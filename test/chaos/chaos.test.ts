@@ -51,6 +51,8 @@ test('one seed gives one plan, of as many hurts as asked, each possible where it
         plan.map((_, i) => i + 1),
       );
       for (const { setting, hurts } of plan) {
+        const places = hurts.map(({ moment }) => (moment.at === 'record' ? moment.index : moment.intent));
+        assert.equal(new Set(places).size, hurts.length, 'hurts of a run hit different places');
         for (const { kind, moment, copyAt } of hurts) {
           assert.ok(
             options.kinds.includes(kind) && (KINDS[kind].settings as readonly Setting[]).includes(setting),

@@ -79,6 +79,8 @@ const FREQUENT_CHECKPOINT_MS = 200;
 /** Hurts per run. */
 const FEWEST = 4;
 const MOST = 5;
+/** The hurts of a run hit different calls and records where there are enough: one that hits what another has just killed hurts nobody. */
+const APART_TRIES = 20;
 /** Of moments: at a record (of those that can be there), at the commit of a result; the others are within a stage. */
 const RECORD_SHARE = 0.15;
 const COMMIT_SHARE = 0.15;
@@ -106,14 +108,24 @@ export function planCampaign(profile: Profile, { seed, kills, kinds, scale, outa
     const drawn = random.below(5) < 3 ? 'one machine' : 'servers elsewhere';
     const setting = possible(drawn).length > 0 ? drawn : drawn === 'one machine' ? 'servers elsewhere' : 'one machine';
     const count = Math.min(left, FEWEST + random.below(MOST - FEWEST + 1));
-    const hurts = Array.from({ length: count }, (_, i) =>
-      drawHurt(new Random([seed, 'chaos', 'run', run, i]), profile, decks[setting](possible(setting)), outageMs),
-    );
+    const hurts: Hurt[] = [];
+    while (hurts.length < count) {
+      const random = new Random([seed, 'chaos', 'run', run, hurts.length]);
+      const kind = decks[setting](possible(setting));
+      let hurt = drawHurt(random, profile, kind, outageMs);
+      for (let again = 0; again < APART_TRIES && hurts.some(({ moment }) => placeOf(moment) === placeOf(hurt.moment)); again++)
+        hurt = drawHurt(random, profile, kind, outageMs);
+      hurts.push(hurt);
+    }
     const checkpointMs = scale === 'micro' && random.below(2) === 0 ? FREQUENT_CHECKPOINT_MS : null;
     runs.push({ run, setting, checkpointMs, hurts });
     left -= count;
   }
   return runs;
+}
+
+function placeOf(moment: Moment): string {
+  return moment.at === 'record' ? `record ${moment.index}` : (moment.intent ?? '');
 }
 
 /** Deals kinds so that each comes as often as the others: all of them in random order, then again. */
