@@ -8,7 +8,7 @@ import { commitStage, readStage, stageIntent, stageKey } from '../artifacts/run-
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import { checkPayload } from './payload.ts';
-import { CHECKPOINT_INTERVAL_MS, StageCheckpoints } from './stage-checkpoints.ts';
+import { StageCheckpoints } from './stage-checkpoints.ts';
 import type { Progress, Queue, Stage, StageContext } from './stage.ts';
 
 /** Every stage by name. */
@@ -39,6 +39,7 @@ export interface StageDeps {
   signal?: AbortSignal;
   /** For people: what was skipped or adopted, and why. Absent: standard error. */
   warn?: (message: string) => void;
+  /** Absent: by what saving costs. */
   checkpointIntervalMs?: number;
 }
 
@@ -64,7 +65,7 @@ export async function runStage<Output = unknown>(name: string, input: unknown, d
     scope,
     intent: stageIntent(name, input),
     fingerprint,
-    intervalMs: deps.checkpointIntervalMs ?? CHECKPOINT_INTERVAL_MS,
+    intervalMs: deps.checkpointIntervalMs ?? null,
     wanted: () => stopRequested() || (deps.checkpointRequested?.() ?? false),
     onSaved: deps.onCheckpoint ?? (() => {}),
     warn,

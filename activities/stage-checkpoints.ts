@@ -10,11 +10,16 @@ import { badInput, RatchetError } from '../core/errors.ts';
 import type { ArtifactRef } from '../core/nouns.ts';
 import type { Checkpoints } from './stage.ts';
 
-/**
- * At most so much work is lost to a kill. Saving takes about a tenth of a second for ten megabytes, so the price is below one per cent. Overridden
- * by `RATCHET_CHECKPOINT_INTERVAL_MS`.
- */
-export const CHECKPOINT_INTERVAL_MS = 15_000;
+/** So much work is lost to a kill at most, where saving costs little. Overridden, with the rule below, by `RATCHET_CHECKPOINT_INTERVAL_MS`. */
+const LEAST_INTERVAL_MS = 5_000;
+/** Saving takes at most one part in so many of the time, however large the model or slow the store. */
+const COST_MULTIPLE = 30;
+
+/** How long to go on after a checkpoint that took `costMs` to save, in milliseconds. */
+export function intervalAfter(costMs: number): number {
+  return Math.max(LEAST_INTERVAL_MS, COST_MULTIPLE * costMs);
+}
+
 /** The newest, and one more in case that one is damaged. */
 const KEPT = 2;
 /** Enough digits for any count of steps, so that the order of keys is the order of steps. */
@@ -31,7 +36,8 @@ export interface CheckpointOptions {
   scope: string;
   intent: string;
   fingerprint: string;
-  intervalMs: number;
+  /** Null: as `intervalAfter` says. */
+  intervalMs: number | null;
   /** True when a checkpoint is wanted now, whatever the interval. */
   wanted: () => boolean;
   /** Told after a checkpoint is safely stored. */
@@ -47,6 +53,7 @@ export class StageCheckpoints implements Checkpoints {
   /** Keys of the manifests that are there, oldest first. */
   readonly #known: string[] = [];
   #lastAtMs = performance.now();
+  #costMs = 0;
 
   constructor(options: CheckpointOptions) {
     this.#options = options;
@@ -83,16 +90,19 @@ export class StageCheckpoints implements Checkpoints {
     if (!Number.isSafeInteger(step) || step < 0) throw badInput('step of a checkpoint', step, 'a whole number of at least 0');
     const { store, fingerprint, signal, onSaved } = this.#options;
     const key = `${this.#prefix}${String(step).padStart(STEP_DIGITS, '0')}${this.#suffix}`;
+    const beganMs = performance.now();
     const object = await store.put(Buffer.concat([this.#headerOf(step), bytes]), { signal });
     await store.commit(key, { object, step, fingerprint } satisfies Manifest, { signal });
     this.#lastAtMs = performance.now();
+    this.#costMs = this.#lastAtMs - beganMs;
     onSaved(step);
     if (!this.#known.includes(key)) this.#known.push(key);
     for (const old of this.#known.splice(0, Math.max(0, this.#known.length - KEPT))) await this.#remove(old);
   }
 
   due(): boolean {
-    return this.#options.wanted() || performance.now() - this.#lastAtMs >= this.#options.intervalMs;
+    const intervalMs = this.#options.intervalMs ?? intervalAfter(this.#costMs);
+    return this.#options.wanted() || performance.now() - this.#lastAtMs >= intervalMs;
   }
 
   /** Removes every checkpoint of this call, those of other attempts and fingerprints too: its output is committed. */

@@ -9,7 +9,6 @@ import { numericFingerprint } from '../learning/compute/fingerprint.ts';
 import type { JobRunner } from '../learning/compute/protocol.ts';
 import { runStage } from './run-stage.ts';
 import type { StageRegistry } from './run-stage.ts';
-import { CHECKPOINT_INTERVAL_MS } from './stage-checkpoints.ts';
 
 /** Models and panels are read again by every shard that a warm child plays. */
 const CACHE_BYTES = 64 * 2 ** 20;
@@ -41,7 +40,7 @@ export function createStageRunner(stages: StageRegistry, env: Record<string, str
         scope,
         iteration,
         fingerprint,
-        checkpointIntervalMs,
+        ...(checkpointIntervalMs !== null && { checkpointIntervalMs }),
         onProgress: hooks.progress,
         onCheckpoint: hooks.checkpoint,
         stopRequested: hooks.stopRequested,
@@ -53,8 +52,8 @@ export function createStageRunner(stages: StageRegistry, env: Record<string, str
   };
 }
 
-function intervalFrom(text: string | undefined): number {
-  if (text === undefined || text === '') return CHECKPOINT_INTERVAL_MS;
+function intervalFrom(text: string | undefined): number | null {
+  if (text === undefined || text === '') return null;
   const value = Number(text);
   if (!(value >= 0)) throw badInput('RATCHET_CHECKPOINT_INTERVAL_MS', text, 'milliseconds, at least 0');
   return value;

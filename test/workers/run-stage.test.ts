@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { runStage } from '../../activities/run-stage.ts';
 import type { StageDeps } from '../../activities/run-stage.ts';
+import { intervalAfter } from '../../activities/stage-checkpoints.ts';
 import type { Progress, Stage } from '../../activities/stage.ts';
 import { stageIntent, stageKey, sealed } from '../../artifacts/run-log.ts';
 import { ArtifactStore } from '../../artifacts/store.ts';
@@ -58,6 +59,10 @@ async function stoppedAt(step: number, input: CountInput, scope: string, more: P
   const deps = depsOf(scope, { ...more, onProgress: ({ done }: Progress) => (reached = done), stopRequested: () => reached >= step });
   await assert.rejects(runStage('count', input, deps), { type: 'Stopped' });
 }
+
+test('checkpoints come every 5 s, and take at most a thirtieth of the time where they cost more', () => {
+  assert.deepEqual([0, 100, 1_000, 60_000].map(intervalAfter), [5_000, 5_000, 30_000, 1_800_000]);
+});
 
 describe('runStage', { timeout: 60_000 }, () => {
   test('a committed call is not computed again; its manifest says stage, input, output and fingerprint', async () => {
