@@ -54,6 +54,13 @@ describe('durability', { timeout: 120_000 }, () => {
     const input = countTo(10_000, 'cancelled');
     const run = await fleet.call('shared', { queue: 'gpu', name: 'count', input });
     const { pid } = await reached(input, 5);
+    const details = await eventually('a heartbeat', async () => {
+      const { heartbeatDetails } = (await run.describe()).raw.pendingActivities?.[0] ?? {};
+      return heartbeatDetails?.payloads?.map(({ data }) => Buffer.from(data ?? []).toString()).join('');
+    });
+    // Every one is a write in Temporal's database: an expert's bound is 1 KiB.
+    assert.ok(details.length < 1_024, `${details.length} bytes`);
+    assert.ok('checkpoint' in (JSON.parse(details) as object), details);
     const start = performance.now();
     await run.cancel();
     await assert.rejects(run.result(), (error: Error) => (error.cause as CancelledFailure).name === 'CancelledFailure');
