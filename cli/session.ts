@@ -3,13 +3,13 @@
  * folder's home; commands that only read may borrow the home's own servers while they work. It starts no worker.
  */
 import { Client, Connection } from '@temporalio/client';
-import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
 import { RatchetError } from '../core/errors.ts';
 import { homePaths, readHome } from '../infra/home.ts';
+import { connectionFailure, temporalConfig } from '../infra/temporal-config.ts';
 import { endpointEnvironment, ratchetHome, runningServers, serversStatus, type Endpoints } from '../infra/servers.ts';
 import { borrowServers, type Borrowed } from './borrow.ts';
 import { asRatchetError } from './failures.ts';
@@ -74,12 +74,12 @@ export function sessionOf(endpoints: Endpoints, borrowed: Borrowed | null = null
 
 /** Temporal with the TLS and keys that its own environment variables and files say, where the environment named the server; plain for our own. */
 async function connect({ temporal: { address, namespace } }: Endpoints): Promise<Client> {
-  const { connectionOptions } = process.env['TEMPORAL_ADDRESS'] ? loadClientConnectConfig() : { connectionOptions: {} };
+  const { connectionOptions } = process.env['TEMPORAL_ADDRESS'] ? temporalConfig() : { connectionOptions: {} };
   try {
     const connection = await Connection.connect({ ...connectionOptions, address, connectTimeout: CONNECT_BOUND_MS });
     return new Client({ connection, namespace });
   } catch (error) {
-    throw new RatchetError('Unavailable', `Temporal at ${address} does not answer: ${(error as Error).message}`, { cause: error });
+    throw new RatchetError('Unavailable', `Temporal at ${address} does not answer: ${connectionFailure(error)}`, { cause: error });
   }
 }
 

@@ -76,13 +76,16 @@ export async function ensureTemporal(temporal: TemporalEndpoint): Promise<void> 
 
 /** TLS and API key are what `TEMPORAL_TLS…` and `TEMPORAL_API_KEY` say. */
 async function temporalNamespace({ address, namespace }: TemporalEndpoint, register: boolean): Promise<void> {
-  const [{ Connection }, { loadClientConnectConfig }] = await Promise.all([import('@temporalio/client'), import('@temporalio/envconfig')]);
-  const { connectionOptions } = loadClientConnectConfig();
+  const [{ Connection }, { connectionFailure, temporalConfig }] = await Promise.all([
+    import('@temporalio/client'),
+    import('./temporal-config.ts'),
+  ]);
+  const { connectionOptions } = temporalConfig();
   let connection;
   try {
     connection = await Connection.connect({ ...connectionOptions, address, connectTimeout: CONNECT_BOUND_MS });
   } catch (error) {
-    throw new RatchetError('Unavailable', `Temporal at ${address} does not answer: ${(error as Error).message}`, { cause: error });
+    throw new RatchetError('Unavailable', `Temporal at ${address} does not answer: ${connectionFailure(error)}`, { cause: error });
   }
   const { workflowService, operatorService } = connection;
   try {

@@ -2,6 +2,7 @@
  * How a worker process is set up: which roles it hosts, how many slots each has, and its bounds, all from environment variables. A value that cannot be
  * meant is BadInput before anything starts. Where Temporal and the store are is read elsewhere (`@temporalio/envconfig`, artifacts/store-config.ts).
  */
+import { isIP } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
 import { STALL_BOUND_MS, STOP_BOUND_MS } from '../activities/activities.ts';
 import type { Queue } from '../activities/stage.ts';
@@ -33,6 +34,9 @@ export interface WorkerConfig {
   stallBoundMs: number;
   stopBoundMs: number;
   logLevel: 'DEBUG' | 'INFO' | 'WARN' | 'ERROR';
+  logFormat: (typeof LOG_FORMATS)[number];
+  /** `<address>:<port>` to answer Prometheus at; null: nowhere. */
+  metrics: string | null;
 }
 
 /**
@@ -52,12 +56,14 @@ const MEMORY_SHARE: Record<Queue, number> = { loop: 0.1, cpu: 0.35, gpu: 0.45 };
 const LEAST_DEFAULT_MEMORY_BYTES = 2 ** 30;
 const CPU: Provider = { name: 'cpu', device: 0 };
 const VERSIONINGS = ['none', 'pinned'] as const;
+const LOG_FORMATS = ['text', 'json'] as const;
 const LOG_LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const;
 
 /**
  * Reads `RATCHET_HOME`, `RATCHET_FLEET`, `RATCHET_VERSIONING` (default `none`), `RATCHET_CPU_SLOTS` (default: one per core), `RATCHET_LANES` (threads of the `gpu` slot; default: one per core), `RATCHET_CPU_LANES`
  * (of each `cpu` slot; default 1), `RATCHET_EXECUTION_PROVIDER` (of the `gpu` slot; default `cpu`),
- * `RATCHET_MEMORY_MB` (per slot), `RATCHET_SIGNING_KEY`, `RATCHET_STALL_BOUND_MS`, `RATCHET_STOP_BOUND_MS` and `RATCHET_LOG_LEVEL`. Throws BadInput.
+ * `RATCHET_MEMORY_MB` (per slot), `RATCHET_SIGNING_KEY`, `RATCHET_STALL_BOUND_MS`, `RATCHET_STOP_BOUND_MS`, `RATCHET_LOG_LEVEL`,
+ * `RATCHET_LOG_FORMAT` (`text` or `json`) and `RATCHET_METRICS` (`<address>:<port>`; default: no metrics). Throws BadInput.
  */
 export function workerConfig(roles: readonly Queue[], env: Environment = process.env): WorkerConfig {
   if (roles.length === 0 || roles.some((role) => !QUEUES.includes(role)) || new Set(roles).size !== roles.length) {
@@ -83,6 +89,8 @@ export function workerConfig(roles: readonly Queue[], env: Environment = process
   if (versioning === undefined) throw badInput('RATCHET_VERSIONING', env['RATCHET_VERSIONING'], `one of ${VERSIONINGS.join(', ')}`);
   const logLevel = LOG_LEVELS.find((level) => level === (env['RATCHET_LOG_LEVEL'] || 'INFO').toUpperCase());
   if (logLevel === undefined) throw badInput('RATCHET_LOG_LEVEL', env['RATCHET_LOG_LEVEL'], `one of ${LOG_LEVELS.join(', ')}`);
+  const logFormat = LOG_FORMATS.find((name) => name === (env['RATCHET_LOG_FORMAT'] || 'text'));
+  if (logFormat === undefined) throw badInput('RATCHET_LOG_FORMAT', env['RATCHET_LOG_FORMAT'], `one of ${LOG_FORMATS.join(', ')}`);
   return {
     home: ratchetHome(env),
     signingKey: env['RATCHET_SIGNING_KEY'] || homePaths(ratchetHome(env)).signingKey,
@@ -92,7 +100,17 @@ export function workerConfig(roles: readonly Queue[], env: Environment = process
     stallBoundMs: whole(env, 'RATCHET_STALL_BOUND_MS', STALL_BOUND_MS, 1),
     stopBoundMs: whole(env, 'RATCHET_STOP_BOUND_MS', STOP_BOUND_MS, 0),
     logLevel,
+    logFormat,
+    metrics: metricsAddress(env['RATCHET_METRICS'] || null),
   };
+}
+
+function metricsAddress(text: string | null): string | null {
+  if (text === null) return null;
+  const [, bracketed, bare, port] = /^(?:\[(.+)\]|([^:]+)):(\d+)$/.exec(text) ?? [];
+  if (isIP(bracketed ?? bare ?? '') === 0 || !(Number(port) >= 1 && Number(port) <= 65_535))
+    throw badInput('RATCHET_METRICS', text, 'an address of this machine and a port, like 127.0.0.1:9464');
+  return text;
 }
 
 function whole(env: Environment, name: string, fallback: number, least: number): number {

@@ -35,11 +35,12 @@ export interface Reporter {
   stop(): Promise<void>;
 }
 
-/** `describe` gives what changes. */
+/** `describe` gives what changes; `told` hears every report. */
 export async function startReporter(
   home: string,
   fixed: Pick<WorkerReport, 'identity' | 'roles' | 'fleet' | 'build'>,
   describe: () => Pick<WorkerReport, 'state' | 'slots'>,
+  told: (report: WorkerReport) => void,
   warn: (message: string) => void,
 ): Promise<Reporter> {
   const directory = join(home, 'workers');
@@ -60,6 +61,7 @@ export async function startReporter(
       eventLoopDelayMs: { max: late(delay.max), p99: late(delay.percentile(99)) },
       at: new Date().toISOString(),
     };
+    told(report);
     await writeFile(`${path}.new`, `${JSON.stringify(report, null, 2)}\n`);
     await rename(`${path}.new`, path);
   };

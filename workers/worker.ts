@@ -3,9 +3,8 @@
  * (learning/compute/); this process only talks to Temporal, so its event loop stays free. It keeps nothing on disk that another worker would need.
  */
 import { Client } from '@temporalio/client';
-import { loadClientConnectConfig } from '@temporalio/envconfig';
-import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
-import type { InjectedSinks, NativeConnectionOptions } from '@temporalio/worker';
+import { NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import type { InjectedSinks, Logger, NativeConnectionOptions } from '@temporalio/worker';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -15,7 +14,8 @@ import { signingKey } from '../artifacts/attestation.ts';
 import { noteEnding } from '../artifacts/ending.ts';
 import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
-import { RatchetError } from '../core/errors.ts';
+import { badInput, RatchetError } from '../core/errors.ts';
+import { connectionFailure, temporalConfig } from '../infra/temporal-config.ts';
 import { ComputePool } from '../learning/compute/pool.ts';
 import { providerEnvironment } from '../learning/providers.ts';
 import type { EndingSinks } from '../workflows/ending.ts';
@@ -24,6 +24,7 @@ import { buildId, workflowBundle } from './bundle.ts';
 import type { WorkerConfig } from './config.ts';
 import { startReporter } from './report.ts';
 import { takeOverRuns } from './take-over.ts';
+import { ownMetrics, telemetryOptions, workerLogger } from './telemetry.ts';
 
 /** How long a starting worker goes on trying to reach Temporal: a supervised server that was just killed is back within this. */
 const CONNECT_PATIENCE_MS = 30_000;
@@ -62,13 +63,9 @@ export interface RunningWorker {
 /** Throws BadInput for addresses or credentials that cannot be meant and Unavailable when Temporal cannot be reached. */
 export async function startWorker(config: WorkerConfig, code: WorkerCode): Promise<RunningWorker> {
   const roles = Object.keys(config.queues) as Queue[];
-  const logger = new DefaultLogger(config.logLevel);
+  const logger = workerLogger(config);
   // Signals are handled by the process (process.ts), for all roles together.
-  Runtime.install({
-    logger,
-    shutdownSignals: [],
-    telemetryOptions: { logging: { filter: { core: 'WARN', other: 'ERROR' }, forward: {} } },
-  });
+  const own = ownMetrics(installRuntime(config, logger));
   // Before anything is started: a store that cannot be meant would fail every stage.
   const storeConfig = storeConfigFromEnvironment(process.env);
   const { connectionOptions, namespace = 'default' } = temporalConfig();
@@ -152,6 +149,7 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
     config.home,
     fixed,
     () => ({ state, slots: slotsNow() }),
+    ({ eventLoopDelayMs, slots }) => own.tell(eventLoopDelayMs, slots),
     (message) => logger.warn(message),
   );
   const ended = (async () => {
@@ -167,20 +165,19 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
   return { ended, drain, checkpoint };
 }
 
+/** Throws BadInput where the address for metrics is not free or not of this machine. */
+function installRuntime(config: WorkerConfig, logger: Logger): Runtime {
+  try {
+    return Runtime.install({ logger, shutdownSignals: [], telemetryOptions: telemetryOptions(config) ?? {} });
+  } catch (error) {
+    if (config.metrics === null) throw error;
+    throw badInput('RATCHET_METRICS', config.metrics, `an address that can be listened at (${(error as Error).message})`);
+  }
+}
+
 /** Where a run's last word goes. A note that cannot be written is logged by the SDK and missed by nobody but `ratchet ls`. */
 function endingSinks(store: ArtifactStore): InjectedSinks<EndingSinks> {
   return { runs: { ended: { fn: ({ workflowId }, ending) => noteEnding(store, workflowId, ending), callDuringReplay: false } } };
-}
-
-/** The address, TLS and key of Temporal from `TEMPORAL_*` and its configuration file, as the `temporal` program reads them. */
-function temporalConfig(): ReturnType<typeof loadClientConnectConfig> {
-  try {
-    return loadClientConnectConfig();
-  } catch (error) {
-    throw new RatchetError('BadInput', `Temporal's configuration (TEMPORAL_* or its file) cannot be read: ${(error as Error).message}`, {
-      cause: error,
-    });
-  }
 }
 
 async function connect(options: NativeConnectionOptions): Promise<NativeConnection> {
@@ -191,7 +188,7 @@ async function connect(options: NativeConnectionOptions): Promise<NativeConnecti
     } catch (error) {
       if (performance.now() + CONNECT_PAUSE_MS > deadline) {
         const address = options.address ?? 'localhost:7233';
-        const text = `Temporal at ${address} could not be reached within ${CONNECT_PATIENCE_MS} ms: ${(error as Error).message}; check TEMPORAL_ADDRESS`;
+        const text = `Temporal at ${address} could not be reached within ${CONNECT_PATIENCE_MS} ms: ${connectionFailure(error)}; check TEMPORAL_ADDRESS`;
         throw new RatchetError('Unavailable', text, { cause: error });
       }
       await delay(CONNECT_PAUSE_MS);
