@@ -77,7 +77,7 @@ test('histories of every released version replay on the bundle, and on none that
   assert.deepEqual(await refused('other'), histories.map((path) => basename(path)).sort());
 });
 
-test('recorded histories name neither a machine nor a user', () => {
+test('recorded histories name neither a machine nor a user, and hold nothing of what was said in an episode', () => {
   const named = new Set<string>();
   const payloads: string[] = [];
   for (const { history } of recorded)
@@ -87,6 +87,11 @@ test('recorded histories name neither a machine nor a user', () => {
       return value;
     });
   assert.deepEqual([...named], [IDENTITY]);
+  // Every game begins with these words.
+  assert.deepEqual(
+    payloads.filter((text) => text.includes('in the middle of a room')),
+    [],
+  );
   // An operator who is not told otherwise is <user>@<host>.
   const operators = payloads.flatMap((text) => [...text.matchAll(/"by":"([^"]*)"/g)].map(([, by]) => by));
   assert.deepEqual([...new Set(operators)], ['operator']);
