@@ -89,6 +89,13 @@ export async function readWorkerReports(home: string): Promise<WorkerReport[]> {
   return all.flatMap(({ report }, i) => (alive[i] ? [report] : []));
 }
 
+/** Names of the workers of this home that died before they could remove their report. */
+export async function readDeadIdentities(home: string): Promise<Set<string>> {
+  const all = await read(join(home, 'workers'));
+  const alive = await Promise.all(all.map(({ report }) => isAlive(report.process)));
+  return new Set(all.flatMap(({ report }, i) => (alive[i] ? [] : [report.identity])));
+}
+
 async function read(directory: string): Promise<{ file: string; report: WorkerReport }[]> {
   const files = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];

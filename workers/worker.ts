@@ -22,7 +22,8 @@ import type { EndingSinks } from '../workflows/ending.ts';
 import { taskQueue } from '../workflows/task-queues.ts';
 import { buildId, workflowBundle } from './bundle.ts';
 import type { WorkerConfig } from './config.ts';
-import { startReporter } from './report.ts';
+import { giveBack } from './give-back.ts';
+import { readDeadIdentities, startReporter } from './report.ts';
 import { takeOverRuns } from './take-over.ts';
 import { ownMetrics, telemetryOptions, workerLogger } from './telemetry.ts';
 
@@ -74,6 +75,12 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
   const connection = await connect(connectionOptions);
 
   const identity = `${hostname()}/${process.pid}`;
+  const client = new Client({ connection, namespace });
+  const queue = taskQueue('loop', config.fleet);
+  // Before this worker takes anything on: where it has the pid of a dead one (in a container), what is held under their name is the dead one's.
+  await giveBack(client, queue, await readDeadIdentities(config.home), identity).catch((error: unknown) =>
+    logger.warn(`what a dead worker held cannot be given back; its missing heartbeats will do it: ${String(error)}`),
+  );
   const store = ArtifactStore.connect(storeConfig);
   const pools: Partial<Record<Queue, ComputePool>> = {};
   const workers: Worker[] = [];
@@ -117,8 +124,6 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
 
   let stopTakingOver = (): void => undefined;
   if (bundle !== null) {
-    const client = new Client({ connection, namespace });
-    const queue = taskQueue('loop', config.fleet);
     // What cannot be asked now is asked at the next round.
     const round = () =>
       takeOverRuns({ client, queue, build, codePath: bundle.codePath, logger }).catch((error: unknown) =>

@@ -159,6 +159,22 @@ describe('durability', { timeout: 120_000 }, () => {
     assert.ok(stepsOf(input).length - 40 <= 1);
   });
 
+  test('a worker killed -9 and started again: what it held is given back at once, not when its heartbeats are missed', async (t) => {
+    const first = await fleet.worker('replaced', ['loop', 'gpu'], ALWAYS);
+    const input = countTo(40, 'replaced', 50);
+    const run = await fleet.call('replaced', { queue: 'gpu', name: 'count', input });
+    const { pid } = await reached(input, 5);
+    const start = performance.now();
+    first.kill('SIGKILL');
+    await once(first, 'exit');
+    await fleet.worker('replaced', ['loop', 'gpu'], ALWAYS);
+    await eventually('going on', () => readLog(input.log).some((line) => line.pid !== pid));
+    t.diagnostic(`went on after ${(performance.now() - start).toFixed(0)} ms`);
+    assert.equal(((await run.result()) as CountOutput).sum, 820, '40 * 41 / 2');
+    assert.deepEqual(await lastAttempt(run), { attempt: 2, before: 'ComputeCrashed' });
+    assert.ok(stepsOf(input).length - 40 <= 1);
+  });
+
   test('SIGTERM: the stage stops at a checkpoint, the process ends with 0, another goes on and repeats nothing', async (t) => {
     const first = await fleet.worker('drained', ['loop', 'gpu'], NEVER);
     const input = countTo(40, 'drained', 50);
