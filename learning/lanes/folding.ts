@@ -75,12 +75,13 @@ export function squaresOf({ gradient, square }: SquaresOrder): void {
 export function unfoldPart({ weight, gain, factor, gradient, gainGradient, gainBegins, into }: UnfoldOrder): void {
   if (gainBegins) gainGradient?.fill(0);
   if (factor !== 1) for (let i = 0; i < gradient.length; i++) gradient[i]! *= factor;
-  const width = gain?.length ?? 1;
-  for (let i = 0; gain && i < gradient.length; i += width) {
-    for (let j = 0; j < width; j++) {
-      const d = gradient[i + j]!;
-      if (gainGradient) gainGradient[j]! += d * weight[i + j]!;
-      gradient[i + j] = d * gain[j]!;
+  if (gain) {
+    for (let i = 0; i < gradient.length; i += gain.length) {
+      for (let j = 0; j < gain.length; j++) {
+        const d = gradient[i + j]!;
+        if (gainGradient) gainGradient[j]! += d * weight[i + j]!;
+        gradient[i + j] = d * gain[j]!;
+      }
     }
   }
   if (into !== undefined) for (let i = 0; i < gradient.length; i++) into[i]! += gradient[i]!;

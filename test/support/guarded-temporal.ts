@@ -80,7 +80,7 @@ export async function startGate(temporal: string, { authority, server: own }: Ce
       stream.respond({ ':status': 200, 'content-type': 'application/grpc', 'grpc-status': UNAUTHENTICATED }, { endStream: true });
       return;
     }
-    const { subject } = (stream.session?.socket as TLSSocket).getPeerCertificate();
+    const { subject } = (stream.session!.socket as TLSSocket).getPeerCertificate();
     gate.passed.push({ client: String(subject.CN), path: String(headers[':path']) });
     const call = upstream.request(passedOn(headers));
     call.on('error', () => stream.destroy());
