@@ -12,12 +12,17 @@ import type { Checkpoints } from './stage.ts';
 
 /** So much work is lost to a kill at most, where saving costs little. Overridden, with the rule below, by `RATCHET_CHECKPOINT_INTERVAL_MS`. */
 const LEAST_INTERVAL_MS = 5_000;
-/** Saving takes at most one part in so many of the time, however large the model or slow the store. */
+/** Sending checkpoints to the store takes at most one part in so many of the time, however large the model or slow the store. */
 const COST_MULTIPLE = 30;
+/** However slow the store is, no more than this is lost. */
+const MOST_INTERVAL_MS = 10 * 60_000;
+/** One save may have waited for a server that was being restarted; the cheaper of so many tells what saving costs. */
+const COSTS_KEPT = 2;
 
-/** How long to go on after a checkpoint that took `costMs` to save, in milliseconds. */
-export function intervalAfter(costMs: number): number {
-  return Math.max(LEAST_INTERVAL_MS, COST_MULTIPLE * costMs);
+/** How long to go on after checkpoints that took `costsMs` to save, in milliseconds. */
+export function intervalAfter(costsMs: readonly number[]): number {
+  const costMs = costsMs.length === 0 ? 0 : Math.min(...costsMs);
+  return Math.min(MOST_INTERVAL_MS, Math.max(LEAST_INTERVAL_MS, COST_MULTIPLE * costMs));
 }
 
 /** The newest, and one more in case that one is damaged. */
@@ -53,7 +58,8 @@ export class StageCheckpoints implements Checkpoints {
   /** Keys of the manifests that are there, oldest first. */
   readonly #known: string[] = [];
   #lastAtMs = performance.now();
-  #costMs = 0;
+  /** Of the last saves, newest last. */
+  #costsMs: number[] = [];
 
   constructor(options: CheckpointOptions) {
     this.#options = options;
@@ -94,14 +100,14 @@ export class StageCheckpoints implements Checkpoints {
     const object = await store.put(Buffer.concat([this.#headerOf(step), bytes]), { signal });
     await store.commit(key, { object, step, fingerprint } satisfies Manifest, { signal });
     this.#lastAtMs = performance.now();
-    this.#costMs = this.#lastAtMs - beganMs;
+    this.#costsMs = [...this.#costsMs, this.#lastAtMs - beganMs].slice(-COSTS_KEPT);
     onSaved(step);
     if (!this.#known.includes(key)) this.#known.push(key);
     for (const old of this.#known.splice(0, Math.max(0, this.#known.length - KEPT))) await this.#remove(old);
   }
 
   due(): boolean {
-    const intervalMs = this.#options.intervalMs ?? intervalAfter(this.#costMs);
+    const intervalMs = this.#options.intervalMs ?? intervalAfter(this.#costsMs);
     return this.#options.wanted() || performance.now() - this.#lastAtMs >= intervalMs;
   }
 

@@ -18,6 +18,8 @@ import type { Batch, LlamaConfig, Objective, Tensor } from './types.ts';
 
 /** Micro-batches that may be under way on one lane: one that runs and one that waits, so that it never idles. */
 const DEPTH = 2;
+/** Waves of micro-batches whose gradients may be held at a time: a lane may be so far ahead of the slowest. */
+const HELD_WAVES = 3;
 
 /**
  * The graph of one micro-batch: the loss, and one gradient per folded matrix that is trained (and matters to it: a value head may not). `inputs` are the
@@ -54,8 +56,6 @@ export class GradientLanes {
   readonly #sums = new Map<string, Float64Array>();
   /** The tensors that are trained, each with the name of the sum that holds its gradient in the end. */
   readonly #holders: Map<string, string>;
-  /** The sum of squares of each gradient, in the order of `#holders`. */
-  readonly #squares: Float64Array;
   readonly #shared: Record<string, Feed> = {};
   /** The sessions by the key of their form, each made when a batch first needs it. */
   readonly #sessions = new Map<string, Promise<void>>();
@@ -71,7 +71,6 @@ export class GradientLanes {
     this.#adapter = adapter;
     this.#list = foldedMatrices(config, adapter);
     this.#holders = trainedTensors(this.#list);
-    this.#squares = new Float64Array(new SharedArrayBuffer(8 * this.#holders.size));
   }
 
   /** Takes the lanes, and puts the weights into shared memory that all of them read. */
@@ -109,33 +108,31 @@ export class GradientLanes {
   }
 
   /**
-   * The loss, the gradient of every trained tensor (by its name), summed over the micro-batches, and the sums of their squares. Only trained
-   * `tensors` may differ from those of the call before. The arrays are overwritten by the next call.
+   * The loss and the gradient of every trained tensor (by its name), summed over the micro-batches. Only trained `tensors` may differ from those of the
+   * call before. The arrays are overwritten by the next call.
    */
-  async compute(
-    batches: Batch[],
-    tensors: ReadonlyMap<string, Tensor>,
-  ): Promise<{ loss: number; gradients: Map<string, Float64Array>; squares: Map<string, number> }> {
+  async compute(batches: Batch[], tensors: ReadonlyMap<string, Tensor>): Promise<{ loss: number; gradients: Map<string, Float64Array> }> {
     const limits = { vocabulary: this.#config.vocab_size, context: this.#config.max_position_embeddings };
     const forms = batches.map(({ terms }) => formOf(terms));
     for (const form of forms) await this.#session(form);
     const folding = this.#fold(tensors);
-    folding.catch(() => undefined); // seen by every run
+    folding.catch(() => undefined); // seen below
     const losses: number[] = [];
-    const waiting: (Record<string, Float32Array> | undefined)[] = [];
-    const sums: Promise<void>[] = [];
-    const wave = DEPTH * this.#lanes.length;
-    /** Sums what has come, wave by wave in the order of the micro-batches. */
+    /** Micro-batches are summed in waves, one for each lane, because a pass over the sums serves several. */
+    const wave = this.#lanes.length;
+    const arrived: (Record<string, Float32Array> | undefined)[] = [];
+    const summed = Array.from({ length: Math.ceil(batches.length / wave) }, () => Promise.withResolvers<void>());
+    for (const { promise } of summed) promise.catch(() => undefined); // seen at the end
+    let waves = 0;
+    /** Sums what has come, in the order of the micro-batches. */
     const take = (i: number, outputs: Record<string, Float32Array>) => {
       losses[i] = outputs['loss']![0]!;
-      waiting[i] = outputs;
-      for (let from = sums.length * wave; from < batches.length; from += wave) {
-        const list = Array.from({ length: Math.min(wave, batches.length - from) }, (_, k) => waiting[from + k]);
+      arrived[i] = outputs;
+      for (let from = waves * wave; from < batches.length; from += wave) {
+        const list = Array.from({ length: Math.min(wave, batches.length - from) }, (_, k) => arrived[from + k]);
         if (!list.every((one) => one !== undefined)) return;
-        waiting.fill(undefined, from, from + wave);
-        const sum = this.#sum(list, from === 0);
-        sum.catch(() => undefined); // seen at the end
-        sums.push(sum);
+        arrived.fill(undefined, from, from + wave);
+        summed[waves++]!.resolve(this.#sum(list, from === 0));
       }
     };
     let next = 0;
@@ -148,10 +145,12 @@ export class GradientLanes {
         try {
           const feeds = batchFeeds(batch, pack(batch.trees, limits), this.#objective, this.#config);
           await folding;
-          await sums[Math.floor(i / wave) - 2]; // what is held stays bounded, unless a lane is outrun by far
+          // A lane that is faster than another waits here, so that only so many gradients are held.
+          await summed[Math.floor(i / wave) - HELD_WAVES]?.promise;
           take(i, await lane.run(forms[i]!.key, feeds));
         } catch (error) {
           failed = true;
+          for (const { reject } of summed) reject(error); // nobody waits for what will not come
           throw error;
         }
       }
@@ -162,23 +161,12 @@ export class GradientLanes {
     );
     const runs = await Promise.allSettled(workers.map(({ lane, spare }) => work(lane, spare)));
     // Nobody may change the weights or the sums while a lane still uses them.
-    for (const end of [...runs, ...(await Promise.allSettled(sums))]) if (end.status === 'rejected') throw end.reason;
-    const found = [...this.#holders].map(([tensor, holder], i) => ({
-      tensor,
-      gradient: this.#sums.get(holder)!,
-      square: this.#squares.subarray(i, i + 1),
-    }));
-    await Promise.all(
-      this.#shares.map((share, i) => {
-        const mine = trainedTensors(share);
-        const squares = found.flatMap(({ tensor, gradient, square }) => (mine.has(tensor) ? { gradient, square } : []));
-        return this.#lanes[i]!.unfold(unfoldOrders(share, tensors, this.#sums), squares);
-      }),
-    );
+    const rest = await Promise.allSettled([folding, ...summed.map(({ promise }) => promise)]);
+    for (const end of [...runs, ...rest]) if (end.status === 'rejected') throw end.reason;
+    await Promise.all(this.#shares.map((share, i) => this.#lanes[i]!.unfold(unfoldOrders(share, tensors, this.#sums))));
     return {
       loss: losses.reduce((a, b) => a + b, 0),
-      gradients: new Map(found.map(({ tensor, gradient }) => [tensor, gradient])),
-      squares: new Map(found.map(({ tensor, square }) => [tensor, square[0]!])),
+      gradients: new Map([...this.#holders].map(([tensor, holder]) => [tensor, this.#sums.get(holder)!])),
     };
   }
 

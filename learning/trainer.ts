@@ -108,16 +108,16 @@ class LlamaTrainer implements Trainer {
     if (this.#busy) throw new Error('a step is under way; steps are taken one after the other');
     this.#busy = true;
     try {
-      const { loss, gradients, squares: found } = await this.#gradients.compute(batches, this.#all());
-      for (const [name] of this.#factored()) {
-        const gradient = this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size);
-        gradients.set(name, gradient);
-        found.set(
-          name,
-          gradient.reduce((sum, x) => sum + x * x, 0),
-        );
+      const { loss, gradients } = await this.#gradients.compute(batches, this.#all());
+      for (const [name] of this.#factored())
+        gradients.set(name, this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size));
+      // One sum through all of them in their order: its last bits decide the scale of clipping, hence every weight.
+      let squares = 0;
+      for (const name of this.#parameters.keys()) {
+        const gradient = gradients.get(name)!;
+        for (let i = 0; i < gradient.length; i++) squares += gradient[i]! * gradient[i]!;
       }
-      const gradientNorm = Math.sqrt([...this.#parameters.keys()].reduce((sum, name) => sum + found.get(name)!, 0));
+      const gradientNorm = Math.sqrt(squares);
       if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
         throw new RatchetError('Diverged', `step ${this.#optimizer.steps + 1}: the loss is ${loss} and the gradient norm ${gradientNorm}`);
       const { clipNorm } = this.#optimizer.options;

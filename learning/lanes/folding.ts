@@ -59,25 +59,14 @@ export interface UnfoldOrder extends FoldedPart {
   into: Float64Array | undefined;
 }
 
-/** Writes the sum of the squares of a gradient to the one place of `square`. */
-export interface SquaresOrder {
-  gradient: Float64Array;
-  square: Float64Array;
-}
-
-export function squaresOf({ gradient, square }: SquaresOrder): void {
-  let sum = 0;
-  for (let i = 0; i < gradient.length; i++) sum += gradient[i]! * gradient[i]!;
-  square[0] = sum;
-}
-
 /** dW = f dW' diag(g); dg_j += f sum_i dW'_ij W_ij. */
 export function unfoldPart({ weight, gain, factor, gradient, gainGradient, gainBegins, into }: UnfoldOrder): void {
   if (gainBegins) gainGradient?.fill(0);
   if (factor !== 1) for (let i = 0; i < gradient.length; i++) gradient[i]! *= factor;
-  if (gain) {
-    for (let i = 0; i < gradient.length; i += gain.length) {
-      for (let j = 0; j < gain.length; j++) {
+  if (gain !== undefined) {
+    const width = gain.length;
+    for (let i = 0; i < gradient.length; i += width) {
+      for (let j = 0; j < width; j++) {
         const d = gradient[i + j]!;
         if (gainGradient) gainGradient[j]! += d * weight[i + j]!;
         gradient[i + j] = d * gain[j]!;

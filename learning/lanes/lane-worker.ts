@@ -8,7 +8,7 @@ import { InferenceSession, Tensor, listSupportedBackends } from 'onnxruntime-nod
 import { encodeOnnx } from '../graph/onnx.ts';
 import type { Provider } from '../providers.ts';
 import { adamw } from './adamw.ts';
-import { foldPart, squaresOf, sumPart, unfoldPart } from './folding.ts';
+import { foldPart, sumPart, unfoldPart } from './folding.ts';
 import type { Answer, Feed, Order } from './lane.ts';
 
 const provider = workerData as Provider;
@@ -89,7 +89,6 @@ async function obey(order: Order): Promise<Record<string, Float32Array>> {
   }
   if (order.kind === 'unfold') {
     order.orders.forEach(unfoldPart);
-    order.squares.forEach(squaresOf);
     return {};
   }
   const held = sessions.get(key);

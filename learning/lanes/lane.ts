@@ -7,7 +7,7 @@ import { RatchetError } from '../../core/errors.ts';
 import { currentProvider, nativeEnvironment, providerNeeds, showProvider } from '../providers.ts';
 import type { Provider } from '../providers.ts';
 import type { AdamwNumbers, AdamwPart } from './adamw.ts';
-import type { FoldOrder, SquaresOrder, SumOrder, UnfoldOrder } from './folding.ts';
+import type { FoldOrder, SumOrder, UnfoldOrder } from './folding.ts';
 
 /** A tensor on its way to a session; over a SharedArrayBuffer it is not copied. */
 export interface Feed {
@@ -20,7 +20,7 @@ export type Question = { session: string } & (
   | { kind: 'adamw'; parts: AdamwPart[]; numbers: AdamwNumbers }
   | { kind: 'fold'; orders: FoldOrder[] }
   | { kind: 'sum'; orders: SumOrder[] }
-  | { kind: 'unfold'; orders: UnfoldOrder[]; squares: SquaresOrder[] }
+  | { kind: 'unfold'; orders: UnfoldOrder[] }
   /** Frees a session; one that was never made is freed already. */
   | { kind: 'release' }
 );
@@ -182,9 +182,9 @@ export class Lane {
     await this.#thread.ask(this.#number, { kind: 'sum', session: 'sum', orders }, [...new Set(buffers)]);
   }
 
-  /** Turns gradients of matrices, in shared memory, into those of weights and gains, and then sums their squares. */
-  async unfold(orders: UnfoldOrder[], squares: SquaresOrder[]): Promise<void> {
-    await this.#thread.ask(this.#number, { kind: 'unfold', session: 'unfold', orders, squares });
+  /** Turns gradients of matrices, in shared memory, into those of weights and gains. */
+  async unfold(orders: UnfoldOrder[]): Promise<void> {
+    await this.#thread.ask(this.#number, { kind: 'unfold', session: 'unfold', orders });
   }
 
   /**
