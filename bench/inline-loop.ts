@@ -8,10 +8,10 @@
  * The store is that of the environment (AWS_*, RATCHET_BUCKET), or the local server that `ratchet up` started.
  */
 import { parseArgs } from 'node:util';
-import { runStage } from '../activities/run-stage.ts';
+import { runStage, type StageRegistry } from '../activities/run-stage.ts';
 import type { Progress } from '../activities/stage.ts';
 import { closeDecoders } from '../activities/stages/models.ts';
-import { stages, type StageName } from '../activities/stages/registry.ts';
+import { stages as ratchetStages, type StageName } from '../activities/stages/registry.ts';
 import { appendRecord, createRun } from '../artifacts/run-log.ts';
 import type { RecordEntry } from '../artifacts/record.ts';
 import { ArtifactStore } from '../artifacts/store.ts';
@@ -34,6 +34,8 @@ export interface InlineRun {
   runId: string;
   /** Where results of stages are remembered: normally the run itself; runs that share a scope share what they have in common. */
   scope?: string;
+  /** Absent: those of Ratchet. */
+  stages?: StageRegistry;
   tell?: Tell;
   onProgress?: (progress: Progress) => void;
 }
@@ -44,6 +46,7 @@ export async function inlineLoop({
   store,
   runId,
   scope = runId,
+  stages = ratchetStages,
   tell = () => {},
   onProgress = () => {},
 }: InlineRun): Promise<LoopState> {
@@ -58,8 +61,12 @@ export async function inlineLoop({
       fingerprint: numericFingerprint(),
       onProgress,
     });
+  const stageCalls = Object.fromEntries((Object.keys(stages) as StageName[]).map((name) => [name, oneAtATime(call(name))]));
   const calls = {
-    ...Object.fromEntries((Object.keys(stages) as StageName[]).map((name) => [name, oneAtATime(call(name))])),
+    ...stageCalls,
+    rolloutShards: async ({ plan, shards }: Parameters<LoopCalls['rolloutShards']>[0]) => {
+      for (let shard = 0; shard < shards; shard++) await stageCalls['rolloutShard']?.({ plan, shard });
+    },
     appendRecord: (entry: RecordEntry) => appendRecord(store, runId, entry),
     approve: () => Promise.reject(badInput('gate.approval', 'person', 'none: a loop in one process has nobody to ask')),
   } as unknown as LoopCalls;

@@ -29,6 +29,7 @@ import {
   type Phase,
   type Verdict,
 } from './improvement-loop.ts';
+import { handOutShards, playStretch, type ShardCalls, type Stretch } from './shards.ts';
 import { stageCalls, type DurableCalls } from './stage-proxies.ts';
 
 export interface LoopInput {
@@ -171,11 +172,17 @@ export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
   setHandler(approveUpdate, (operator) => answer('approved', operator), { validator: refuseUnlessAsked });
   setHandler(rejectUpdate, (operator) => answer('rejected', operator), { validator: refuseUnlessAsked });
 
+  const at = state === null ? 0 : state.iteration + 1;
+  const stages = gated(
+    {
+      ...stageCalls(runId, at, () => steering.splice(0)),
+      playStretch: (stretch: Stretch) => playStretch(runId, at, stretch),
+    },
+    control,
+  );
   const calls: LoopCalls = {
-    ...gated(
-      stageCalls(runId, state === null ? 0 : state.iteration + 1, () => steering.splice(0)),
-      control,
-    ),
+    ...stages,
+    rolloutShards: handOutShards(stages),
     async approve(asked) {
       question = asked;
       // Whoever stops a run at its gate promotes nothing, and rejects nothing.
@@ -217,7 +224,7 @@ function bestSuccess(state: LoopState): number {
 }
 
 /** Holds back the next stage call while the run is paused; stages in flight finish. */
-function gated(calls: DurableCalls, control: Control): DurableCalls {
+function gated<Calls extends DurableCalls & ShardCalls>(calls: Calls, control: Control): Calls {
   const hold = <Input, Output>(call: (input: Input) => Promise<Output>) => {
     return async (input: Input): Promise<Output> => {
       while (control.paused) await condition(() => !control.paused);
@@ -226,7 +233,7 @@ function gated(calls: DurableCalls, control: Control): DurableCalls {
   };
   return Object.fromEntries(
     Object.entries(calls).map(([name, call]) => [name, hold(call as (input: RecordEntry) => Promise<RecordRef>)]),
-  ) as unknown as DurableCalls;
+  ) as unknown as Calls;
 }
 
 /** In a validator: a typed refusal instead of a failure of the workflow. */

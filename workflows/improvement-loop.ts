@@ -17,7 +17,9 @@ import type { Recipe } from '../recipes/schema.ts';
 /** The stages, each called with its input alone; whoever runs the loop says how. */
 export type StageCalls = { [Name in keyof Stages]: (input: Parameters<Stages[Name]>[0]) => ReturnType<Stages[Name]> };
 
-export interface LoopCalls extends StageCalls {
+export interface LoopCalls extends Omit<StageCalls, 'rolloutShard'> {
+  /** Plays every shard of a plan, as many at once as whoever runs the loop sees fit; `gatherRollouts` finds their results in the store. */
+  rolloutShards(planned: { plan: ArtifactRef; shards: number }): Promise<void>;
   /** Appends to the run's chain of records. */
   appendRecord(entry: RecordEntry): Promise<RecordRef>;
   /** Asks a person whether what validation would promote is promoted. Only called where the recipe says so (`gate.approval`). */
@@ -65,30 +67,8 @@ export interface LoopState {
   reports: Record<string, Evaluated>;
 }
 
-/** Most shards that are dispatched at a time: enough for a large pool of workers, few enough for Temporal's limit of 2,000 pending activities. */
-const SHARD_WINDOW = 200;
-
-/** The calls with at most SHARD_WINDOW shards under way; the others wait in the order of their dispatch. */
-function windowed(calls: LoopCalls): LoopCalls {
-  let free = SHARD_WINDOW;
-  const waiting: (() => void)[] = [];
-  const rolloutShard: LoopCalls['rolloutShard'] = async (input) => {
-    if (free > 0) free--;
-    else await new Promise<void>((resolve) => waiting.push(resolve));
-    try {
-      return await calls.rolloutShard(input);
-    } finally {
-      const next = waiting.shift();
-      if (next) next();
-      else free++;
-    }
-  };
-  return { ...calls, rolloutShard };
-}
-
 /** Iteration 0: demonstrations -> supervised policy pi_0 -> report. Opens the chain of records. */
-export async function warmStart(recipe: Recipe, initial: ModelRef | null, loopCalls: LoopCalls, tell: Tell): Promise<LoopState> {
-  const calls = windowed(loopCalls);
+export async function warmStart(recipe: Recipe, initial: ModelRef | null, calls: LoopCalls, tell: Tell): Promise<LoopState> {
   tell('warm start');
   const { seed, environment, warmStart: spec } = recipe;
   const panels = await calls.makePanels({ seed, environment, panels: recipe.panels });
@@ -162,11 +142,10 @@ export async function fork(recipe: Recipe, initial: ModelRef | null, parent: Loo
 export async function iterate(
   recipe: Recipe,
   state: LoopState,
-  loopCalls: LoopCalls,
+  calls: LoopCalls,
   tell: Tell,
   amendments: readonly Amendment[] = [],
 ): Promise<LoopState> {
-  const calls = windowed(loopCalls);
   const iteration = state.iteration + 1;
   const { seed, collect, label, work } = recipe;
   const { policy, panels } = state;
@@ -310,7 +289,7 @@ async function rollOut(
     liveEpisodes,
     context: recipe.policy.context,
   });
-  await Promise.all(Array.from({ length: shards }, (_, shard) => calls.rolloutShard({ plan, shard })));
+  await calls.rolloutShards({ plan, shards });
   return calls.gatherRollouts({ plan });
 }
 

@@ -1,2 +1,3 @@
 /** What the workflow bundle exports. */
+export { playShards } from './shards.ts';
 export { improvementLoop } from './ending.ts';

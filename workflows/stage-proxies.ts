@@ -10,7 +10,7 @@ import type { Queue } from '../activities/stage.ts';
 import type { Stages } from '../activities/stages/registry.ts';
 import type { RecordEntry, RecordRef, Steering } from '../artifacts/record.ts';
 import { NON_RETRYABLE_ERRORS } from '../core/errors.ts';
-import type { LoopCalls } from './improvement-loop.ts';
+import type { LoopCalls, StageCalls } from './improvement-loop.ts';
 import { siblingQueue } from './task-queues.ts';
 
 /** Which queue carries which stage: `gpu` trains, `cpu` plays and reads episodes, `loop` plans and keeps the books. Equal to the stages' registry (tested). */
@@ -71,8 +71,8 @@ export function proxyQueue<Activities extends object = UntypedActivities>(queue:
   return proxyActivities<Activities>({ ...stageOptions(queue, heartbeatTimeoutMs), taskQueue: siblingQueue(own, queue) });
 }
 
-/** The calls that are activities: all but those that ask a person. */
-export type DurableCalls = Omit<LoopCalls, 'approve'>;
+/** The calls that are activities. */
+export type DurableCalls = StageCalls & Pick<LoopCalls, 'appendRecord'>;
 
 /**
  * Every stage call and record of an iteration of the run `scope`. `steering` hands over what operators did since the last record, for the attestation of the next. To be

@@ -31,7 +31,7 @@ export interface Work {
 }
 
 interface Activity {
-  /** Temporal's activity id, by which heartbeats are found. */
+  /** Temporal's activity id, by which heartbeats are found; empty for shards that another workflow asks for. */
   id: string;
   stage: string;
   label: string;
@@ -39,8 +39,8 @@ interface Activity {
   phase: number;
   sinceMs: number;
   done: boolean;
-  /** What a finished shard counted. */
-  shard: EpisodeShard | null;
+  /** What a finished shard, or a stretch of them, counted. */
+  shard: Pick<EpisodeShard, 'dispatched' | 'successes'> | null;
   /** The latest heartbeat of work in flight. */
   progress: Progress | null;
   /** What the work was when it was last heard of. */
@@ -88,12 +88,23 @@ export class ActivityLog {
     const completed = event.activityTaskCompletedEventAttributes;
     const gone =
       event.activityTaskFailedEventAttributes ?? event.activityTaskTimedOutEventAttributes ?? event.activityTaskCanceledEventAttributes;
+    // Shards that the loop handed to another workflow: shown when all of them are done.
+    const handed = event.startChildWorkflowExecutionInitiatedEventAttributes;
+    const played = event.childWorkflowExecutionCompletedEventAttributes;
+    const dropped =
+      event.childWorkflowExecutionFailedEventAttributes ??
+      event.childWorkflowExecutionTimedOutEventAttributes ??
+      event.childWorkflowExecutionCanceledEventAttributes ??
+      event.childWorkflowExecutionTerminatedEventAttributes;
     const update = event.workflowExecutionUpdateAcceptedEventAttributes;
     const again = event.workflowExecutionUpdateAdmittedEventAttributes;
     if (started) this.#begin(values<LoopInput>(started.input)[0] ?? null);
     else if (scheduled) this.#schedule(event, scheduled.activityId ?? '', scheduled.activityType?.name ?? '', scheduled.input);
     else if (completed) this.#complete(String(completed.scheduledEventId), completed.result);
     else if (gone) this.#activities.delete(String(gone.scheduledEventId));
+    else if (handed) this.#schedule(event, '', 'rolloutShard', handed.input);
+    else if (played) this.#complete(String(played.initiatedEventId), played.result);
+    else if (dropped) this.#activities.delete(String(dropped.initiatedEventId));
     else if (update) this.#steer(update.acceptedRequest?.input?.name ?? '');
     // Asked before a reset, and asked again after it.
     else if (again) this.#steer(again.request?.input?.name ?? '');
@@ -162,7 +173,7 @@ export class ActivityLog {
     if (!activity) return;
     activity.done = true;
     const [result] = values(payloads);
-    if (activity.stage === 'rolloutShard') activity.shard = result as EpisodeShard;
+    if (activity.stage === 'rolloutShard') activity.shard = result as Activity['shard'];
     const asked = this.#asked.get(eventId);
     if (asked) {
       const { plan, episodes } = result as Planned;

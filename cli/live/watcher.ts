@@ -268,12 +268,13 @@ export class RunWatcher {
       const client = await this.#session.temporal();
       const { raw } = await ask(client, () => client.workflow.getHandle(this.#runId).describe());
       const heartbeats = new Map<string, Progress>();
-      const pending = (raw.pendingActivities ?? []).map(async (activity): Promise<Pending> => {
-        const id = activity.activityId ?? '';
+      const pending = (await this.#inFlight(client, raw)).map(async ({ own, activity }): Promise<Pending> => {
+        // Ids are those of one workflow.
+        const id = own ? (activity.activityId ?? '') : '';
         const [told] = arrayFromPayloads(defaultPayloadConverter, activity.heartbeatDetails?.payloads) as (StageHeartbeat | undefined)[];
         const running = activity.state !== SCHEDULED;
         // A heartbeat of an attempt that ended says how far it came, not that it goes on.
-        if (told?.progress && running) heartbeats.set(id, told.progress);
+        if (told?.progress && running && own) heartbeats.set(id, told.progress);
         const stage = activity.activityType?.name ?? '';
         return {
           id,
@@ -295,6 +296,17 @@ export class RunWatcher {
       this.#loopWaits = task !== null && task !== undefined && !task.startedTime;
       this.#log.hear(heartbeats);
     });
+  }
+
+  /** The activities of the run and of those to whom it handed shards, of whom a few are under way at a time. */
+  async #inFlight(client: Client, raw: Description['raw']) {
+    const own = (raw.pendingActivities ?? []).map((activity) => ({ own: true, activity }));
+    const begun = (raw.pendingChildren ?? []).filter(({ runId }) => runId);
+    const children = begun.map(async ({ workflowId, runId }) => {
+      const child = await ask(client, () => client.workflow.getHandle(workflowId ?? '', runId ?? '').describe());
+      return (child.raw.pendingActivities ?? []).map((activity) => ({ own: false, activity }));
+    });
+    return [...own, ...(await Promise.all(children)).flat()];
   }
 
   #queueOf(stage: string): string | null {

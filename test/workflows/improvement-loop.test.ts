@@ -29,7 +29,7 @@ function stages(correlation: number, approve: Verdict): { calls: LoopCalls; call
   const records: RecordEntry[] = [];
   const answers: Record<string, (input: never) => unknown> = {
     planRollouts: (input) => ({ plan: ref(JSON.stringify(input)), shards: 1, episodes: 1 }),
-    rolloutShard: () => ({}),
+    rolloutShards: () => undefined,
     gatherRollouts: ({ plan }: { plan: object }) => ({ set: plan, account: {} }),
     makeLabels: () => ({ labels: ref('labels'), report: {} }),
     fitRewardModel: () => ({ rewardModel: model('prm'), report: { correlation } }),
