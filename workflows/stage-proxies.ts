@@ -44,6 +44,12 @@ export const START_TO_CLOSE_MS: Readonly<Record<Queue, number>> = {
   gpu: 48 * 3_600_000,
 };
 
+/**
+ * The longest that a stage waits for a worker to take it: an attempt that nobody takes for so long fails the run, which says so and can be taken up again from
+ * the store. A queue whose machines are away over a holiday, or that is behind by days of shards, is served in time; `status` names it within seconds.
+ */
+export const SCHEDULE_TO_START_MS = 14 * 24 * 3_600_000;
+
 /** A crash is retried at once; an outage of the store or a full disk is asked about every half minute, for as long as it lasts. */
 const RETRY = {
   initialInterval: 1_000,
@@ -52,9 +58,19 @@ const RETRY = {
   nonRetryableErrorTypes: [...NON_RETRYABLE_ERRORS],
 };
 
+/** Shorter ones, for tests. */
+export interface Bounds {
+  heartbeatTimeoutMs?: number;
+  scheduleToStartMs?: number;
+}
+
 /** Options for every stage activity of a queue, but for the task queue itself. */
-export function stageOptions(queue: Queue, heartbeatTimeoutMs: number = HEARTBEAT_TIMEOUT_MS): ActivityOptions {
+export function stageOptions(
+  queue: Queue,
+  { heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_MS, scheduleToStartMs = SCHEDULE_TO_START_MS }: Bounds = {},
+): ActivityOptions {
   return {
+    scheduleToStartTimeout: scheduleToStartMs,
     startToCloseTimeout: START_TO_CLOSE_MS[queue],
     heartbeatTimeout: heartbeatTimeoutMs,
     retry: RETRY,
@@ -66,9 +82,9 @@ export function stageOptions(queue: Queue, heartbeatTimeoutMs: number = HEARTBEA
 type UntypedActivities = Record<string, (call: StageCall) => Promise<unknown>>;
 
 /** Activities of `Activities` on a queue of this run's fleet. */
-export function proxyQueue<Activities extends object = UntypedActivities>(queue: Queue, heartbeatTimeoutMs?: number) {
+export function proxyQueue<Activities extends object = UntypedActivities>(queue: Queue, bounds?: Bounds) {
   const own = workflowInfo().taskQueue;
-  return proxyActivities<Activities>({ ...stageOptions(queue, heartbeatTimeoutMs), taskQueue: siblingQueue(own, queue) });
+  return proxyActivities<Activities>({ ...stageOptions(queue, bounds), taskQueue: siblingQueue(own, queue) });
 }
 
 /** The calls that are activities. */
@@ -78,17 +94,17 @@ export type DurableCalls = StageCalls & Pick<LoopCalls, 'appendRecord'>;
  * Every stage call and record of an iteration of the run `scope`. `steering` hands over what operators did since the last record, for the attestation of the next. To be
  * called inside a workflow.
  */
-export function stageCalls(scope: string, iteration: number, steering: () => Steering[], heartbeatTimeoutMs?: number): DurableCalls {
+export function stageCalls(scope: string, iteration: number, steering: () => Steering[]): DurableCalls {
   const activities = {
-    loop: proxyQueue('loop', heartbeatTimeoutMs),
-    cpu: proxyQueue('cpu', heartbeatTimeoutMs),
-    gpu: proxyQueue('gpu', heartbeatTimeoutMs),
+    loop: proxyQueue('loop'),
+    cpu: proxyQueue('cpu'),
+    gpu: proxyQueue('gpu'),
   };
   const stages = Object.entries(STAGE_QUEUES).map(([name, queue]) => [
     name,
     (input: unknown) => activities[queue][name]!({ scope, iteration, input }),
   ]);
-  const { appendRecord } = proxyQueue<{ appendRecord: (call: RecordCall) => Promise<RecordRef> }>('loop', heartbeatTimeoutMs);
+  const { appendRecord } = proxyQueue<{ appendRecord: (call: RecordCall) => Promise<RecordRef> }>('loop');
   return {
     ...Object.fromEntries(stages),
     appendRecord: (input: RecordEntry) => appendRecord!({ scope, input, steering: steering() }),

@@ -267,10 +267,16 @@ function closeOf(event: HistoryEvent): Close | null {
 
 type Failure = NonNullable<HistoryEvent['workflowExecutionFailedEventAttributes']>['failure'];
 
+/** `temporal.api.enums.v1.TimeoutType`. */
+const SCHEDULE_TO_START = 2;
+
 /** A failure in words: the one that Ratchet knows by type, wherever in the chain of causes it is. */
 export function failureText(failure: Failure): string {
   for (let at = failure; at; at = at.cause) {
-    if (at.timeoutFailureInfo) return 'the worker was lost in the middle of it';
+    if (at.timeoutFailureInfo)
+      return at.timeoutFailureInfo.timeoutType === SCHEDULE_TO_START
+        ? 'no worker took it from its queue in time'
+        : 'the worker was lost in the middle of it';
     const type = at.applicationFailureInfo?.type;
     if (type) return `${type}: ${at.message ?? ''}`;
   }

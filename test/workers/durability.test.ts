@@ -8,6 +8,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { after, before, describe, test } from 'node:test';
 import type { CancelledFailure } from '@temporalio/client';
 import { stageKey } from '../../artifacts/run-log.ts';
+import { failureText } from '../../cli/live/activity-log.ts';
 import { eventually, failureOf, isGone, lastAttempt, startFleet } from './fixtures/fleet.ts';
 import type { Fleet } from './fixtures/fleet.ts';
 import { readLog } from './fixtures/stages.ts';
@@ -191,6 +192,14 @@ describe('durability', { timeout: 120_000 }, () => {
     assert.equal(((await run.result()) as CountOutput).sum, 820);
     assert.deepEqual(await lastAttempt(run), { attempt: 2, before: 'Stopped' });
     assert.deepEqual(stepsOf(input), upTo(40), 'each step was computed exactly once');
+  });
+
+  test('work that nobody takes in time fails, and says so', async () => {
+    await fleet.worker('alone', ['loop'], {});
+    const run = await fleet.call('alone', { queue: 'gpu', name: 'count', input: countTo(1, 'alone'), scheduleToStartMs: 500 });
+    await assert.rejects(run.result());
+    const closed = (await run.fetchHistory()).events?.at(-1)?.workflowExecutionFailedEventAttributes?.failure;
+    assert.equal(failureText(closed), 'no worker took it from its queue in time');
   });
 
   test('a worker whose supervisor is gone drains and ends; wrong settings end it with exit code 2', async () => {
