@@ -73,8 +73,8 @@ export function sessionOf(endpoints: Endpoints, borrowed: Borrowed | null = null
 }
 
 /** Temporal with the TLS and keys that its own environment variables and files say, where the environment named the server; plain for our own. */
-async function connect({ temporal: { address, namespace } }: Endpoints): Promise<Client> {
-  const { connectionOptions } = process.env['TEMPORAL_ADDRESS'] ? temporalConfig() : { connectionOptions: {} };
+async function connect({ temporal: { address, namespace, own } }: Endpoints): Promise<Client> {
+  const { connectionOptions } = own ? { connectionOptions: {} } : temporalConfig();
   try {
     const connection = await Connection.connect({ ...connectionOptions, address, connectTimeout: CONNECT_BOUND_MS });
     return new Client({ connection, namespace });

@@ -2,7 +2,9 @@
  * Where Temporal and the S3 store are: the addresses that everything else is given, and how they travel between processes, as environment variables.
  * It refuses to contact anything; an address that could never work is BadInput here, before anything starts.
  */
+import { devNull } from 'node:os';
 import { badInput } from '../core/errors.ts';
+import { temporalConfig } from './temporal-config.ts';
 
 export interface TemporalEndpoint {
   /** `host:port` of the frontend (gRPC). */
@@ -10,6 +12,8 @@ export interface TemporalEndpoint {
   namespace: string;
   /** Base URL of the web UI; null where none is known. */
   uiUrl: string | null;
+  /** One of ours, on this machine: spoken to in the clear, whatever Temporal's configuration says of others. */
+  own?: true;
 }
 
 export interface S3Endpoint {
@@ -38,14 +42,22 @@ export const DEFAULT_REGION = 'us-east-1';
 /** The value of `RATCHET_S3_ENDPOINT` that means AWS itself. */
 const AWS_ITSELF = 'aws';
 
-/** `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_UI_URL`; null where no address is given. */
+/** In the clear, and without what this machine's configuration says of another Temporal. */
+const IN_THE_CLEAR = { TEMPORAL_TLS: 'false', TEMPORAL_API_KEY: '', TEMPORAL_CONFIG_FILE: devNull, TEMPORAL_PROFILE: '' };
+
+/**
+ * `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_UI_URL`, or what the profile says that `TEMPORAL_CONFIG_FILE` or `TEMPORAL_PROFILE` name; null where no
+ * address is given. A configuration file that nobody names decides nothing: it may be there for something else.
+ */
 export function temporalFromEnvironment(env: Environment): TemporalEndpoint | null {
-  const address = env['TEMPORAL_ADDRESS'];
+  const named = env['TEMPORAL_ADDRESS'] || env['TEMPORAL_CONFIG_FILE'] || env['TEMPORAL_PROFILE'];
+  const { connectionOptions, namespace } = named ? temporalConfig(env) : {};
+  const address = connectionOptions?.address;
   if (!address) return null;
   if (!/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}$/.test(address)) {
     throw badInput('TEMPORAL_ADDRESS', address, 'host:port, such as 127.0.0.1:7233, without a scheme');
   }
-  return { address, namespace: env['TEMPORAL_NAMESPACE'] || DEFAULT_NAMESPACE, uiUrl: env['TEMPORAL_UI_URL'] || null };
+  return { address, namespace: namespace || DEFAULT_NAMESPACE, uiUrl: env['TEMPORAL_UI_URL'] || null };
 }
 
 /**
@@ -94,6 +106,7 @@ export function endpointEnvironment({ temporal, s3 }: Endpoints): Record<string,
     TEMPORAL_ADDRESS: temporal.address,
     TEMPORAL_NAMESPACE: temporal.namespace,
     TEMPORAL_UI_URL: temporal.uiUrl ?? '',
+    ...(temporal.own && IN_THE_CLEAR),
     RATCHET_S3_ENDPOINT: s3.endpoint ?? AWS_ITSELF,
     // Empty overrides what the child inherits and these endpoints do not mean.
     AWS_ENDPOINT_URL_S3: s3.endpoint ?? '',

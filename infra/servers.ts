@@ -302,6 +302,7 @@ function endpointsOf(
     address: `${LOOPBACK}:${port}`,
     namespace: DEFAULT_NAMESPACE,
     uiUrl: uiPort ? url(uiPort) : null,
+    own: true,
   });
   const s3Of = ({ port }: ServerRecord, { bucket }: HomeRecord): S3Endpoint => ({
     endpoint: url(port),

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { endpointEnvironment, endpointsFromEnvironment, s3FromEnvironment, temporalFromEnvironment } from '../../infra/endpoints.ts';
 import type { Endpoints } from '../../infra/endpoints.ts';
+import { temporalConfig } from '../../infra/temporal-config.ts';
 
 const port = fc.integer({ min: 1, max: 65535 });
 const word = fc.stringMatching(/^[a-z][a-z0-9]{2,20}$/);
@@ -33,6 +37,34 @@ test('what is handed to a child process is what it reads back, whatever it inher
       assert.deepEqual(endpointsFromEnvironment({ ...inherited, ...endpointEnvironment(given) }), structuredClone(given));
     }),
   );
+});
+
+test('a Temporal of ours is spoken to in the clear, whatever key and profile this machine has for another', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'ratchet-profile-')), 'temporal.toml');
+  writeFileSync(file, '[profile.default]\naddress = "cloud.example:7233"\nnamespace = "fleet"\napi_key = "secret"\n');
+  const elsewhere = { TEMPORAL_API_KEY: 'key of another', TEMPORAL_CONFIG_FILE: file, TEMPORAL_TLS_SERVER_NAME: 'cloud.example' };
+  const s3 = { endpoint: null, region: 'r', bucket: 'bucket', forcePathStyle: false };
+  const own: Endpoints = { temporal: { address: '127.0.0.1:7233', namespace: 'default', uiUrl: null, own: true }, s3 };
+  const { connectionOptions } = temporalConfig({ ...elsewhere, ...endpointEnvironment(own) });
+  assert.deepEqual([connectionOptions.address, connectionOptions.tls, connectionOptions.apiKey], ['127.0.0.1:7233', false, undefined]);
+
+  // A profile that is named stands for an address; TLS comes with its key.
+  assert.deepEqual(temporalFromEnvironment({ TEMPORAL_CONFIG_FILE: file }), {
+    address: 'cloud.example:7233',
+    namespace: 'fleet',
+    uiUrl: null,
+  });
+  assert.equal(temporalConfig({ TEMPORAL_CONFIG_FILE: file }).connectionOptions.tls, true);
+  assert.throws(() => temporalFromEnvironment({ TEMPORAL_CONFIG_FILE: file, TEMPORAL_PROFILE: 'other' }), {
+    type: 'BadInput',
+    message: /other/,
+  });
+  rmSync(dirname(file), { recursive: true });
+});
+
+test('a variable of Temporal that is set to nothing is not set', () => {
+  const { connectionOptions } = temporalConfig({ TEMPORAL_ADDRESS: 'a:1', TEMPORAL_API_KEY: '', TEMPORAL_TLS: '' });
+  assert.deepEqual([connectionOptions.tls, connectionOptions.apiKey], [undefined, undefined]);
 });
 
 test('nothing named means nothing', () => {
