@@ -141,19 +141,39 @@ export async function appendRecord(store: ArtifactStore, runId: string, entry: R
       );
     }
   }
-  // An outcome that is there already keeps its stages: more may have been committed since, by the next iteration.
-  const stored = kind === 'outcome' ? await store.readManifest<RecordEntry>(recordKey(runId, index), options) : null;
-  const closed = stored && canonicalJson({ ...stored, stages: undefined }) === canonicalJson({ ...entry, stages: undefined });
-  const record = closed
-    ? stored
-    : kind === 'outcome'
-      ? { ...entry, stages: await store.putJson(await newStages(store, runId, entry, options), options) }
-      : entry;
-  const { created } = closed ? { created: false } : await store.commit(recordKey(runId, index), record, options);
+  if (kind === 'outcome') {
+    const record = await closeIteration(store, runId, entry, options);
+    await clearNotes(store, runId, iteration, options);
+    return { index, sha256: digestJson(record) };
+  }
+  const { created } = await store.commit(recordKey(runId, index), entry, options);
   // Only where no stage can have been committed before, by code that notes nothing. Before the warm start's there is nothing to look through.
   if (kind === 'intent' && iteration > 0 && created) await store.writePointer(begunKey(runId, iteration), {}, options);
-  if (kind === 'outcome') await clearNotes(store, runId, iteration, options);
-  return { index, sha256: digestJson(record) };
+  return { index, sha256: digestJson(entry) };
+}
+
+/** The outcome as it is stored. Whichever attempt was first says which stages led to it: later ones may miss some and see some of the next iteration. */
+async function closeIteration(store: ArtifactStore, runId: string, entry: RecordEntry, options: CallOptions): Promise<RecordEntry> {
+  const stored = await closedAs(store, runId, entry, options);
+  if (stored) return stored;
+  const record = { ...entry, stages: await store.putJson(await newStages(store, runId, entry, options), options) };
+  try {
+    await store.commit(recordKey(runId, entry.index), record, options);
+    return record;
+  } catch (error) {
+    if (!(error instanceof RatchetError) || error.type !== 'Conflict') throw error;
+    // Another attempt was first after all, and took notes away while this one counted them.
+    const first = await closedAs(store, runId, entry, options);
+    if (!first) throw error;
+    return first;
+  }
+}
+
+/** The stored outcome that is `entry` in all but its stages, or null. */
+async function closedAs(store: ArtifactStore, runId: string, entry: RecordEntry, options: CallOptions): Promise<RecordEntry | null> {
+  const stored = await store.readManifest<RecordEntry>(recordKey(runId, entry.index), options);
+  const same = stored && canonicalJson({ ...stored, stages: undefined }) === canonicalJson({ ...entry, stages: undefined });
+  return same ? stored : null;
 }
 
 /**

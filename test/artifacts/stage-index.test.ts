@@ -38,6 +38,16 @@ function counting(): { counted: ArtifactStore; asked: () => number } {
   return { counted, asked: () => asked };
 }
 
+/** The store, some of whose calls do something else. */
+function instead(calls: Partial<ArtifactStore>): ArtifactStore {
+  return new Proxy(store, {
+    get: (target, name) => {
+      const value = (calls[name as keyof ArtifactStore] ?? target[name as keyof ArtifactStore]) as unknown;
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
+}
+
 const call = (stage: string, input: unknown) => ({ stage, input, output: { of: input } });
 const STAGES = ['collect', 'fit', 'update'];
 
@@ -86,6 +96,33 @@ test('asked again, an outcome is what it was; a note without a result names noth
   const left: string[] = [];
   for await (const { key } of store.list('runs/again/new/')) left.push(key);
   assert.deepEqual(left, [], 'the notes go with the iteration');
+});
+
+test('of two attempts at one outcome the first one counts, though the second looked before it and counted while notes were taken away', async () => {
+  const before = await iterate(store, 'twice', null, 0);
+  const intent = await appendRecord(store, 'twice', { index: 3, kind: 'intent', iteration: 1, previous: before.sha256, body: {} });
+  for (const stage of STAGES) await commitStage(store, 'twice', 1, call(stage, 1));
+  const outcome = { index: 4, kind: 'outcome', iteration: 1, previous: intent.sha256, body: {} } as const;
+  const first = instead({
+    delete: async (...args: Parameters<ArtifactStore['delete']>) => {
+      await store.delete(...args);
+      throw new Error('cut off');
+    },
+  });
+  let attempts = 1;
+  const second = instead({
+    // It has seen that there is no outcome, and now sees that there are notes.
+    size: async (...args: Parameters<ArtifactStore['size']>) => {
+      const size = await store.size(...args);
+      if (attempts++ === 1) await assert.rejects(appendRecord(first, 'twice', outcome), /cut off/);
+      return size;
+    },
+  });
+  const head = await appendRecord(second, 'twice', outcome);
+  assert.equal(attempts, 2);
+  assert.deepEqual((await indexes('twice'))[1], expected(1));
+  assert.deepEqual((await readChain(store, 'twice')).at(-1)?.ref, head);
+  await assert.rejects(appendRecord(store, 'twice', { ...outcome, body: { another: true } }), { type: 'Conflict' });
 });
 
 test('an iteration that a version without notes began is looked through in full', async () => {
