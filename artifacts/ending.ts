@@ -1,6 +1,7 @@
 /**
  * How a run ended that has iterations to come: stopped, cancelled or failed. Temporal knows it too, but forgets it when the retention of its histories has
- * passed; this note does not. It decides nothing and is not verified: what was computed is in the records.
+ * passed; this note does not. It is not verified and decides nothing of what is computed, which is in the records; but a plain `start` does not take up a
+ * run that has it (cli/unfinished.ts).
  */
 import { recordsFolder, runKey } from './run-log.ts';
 import type { ArtifactStore, CallOptions } from './store.ts';
