@@ -10,7 +10,7 @@ import { forEachBounded } from './bounded.ts';
 import { Reach, type Listed } from './reach.ts';
 import type { RecordRef } from './record.ts';
 import { giveUp, givenUpKey, pinKey, readGivenUp, readGivenUpList } from './retention.ts';
-import { checkpointsFolder, checkpointOwner, listRuns, parseRecord, recordsFolder, runKey, stagesFolder } from './run-log.ts';
+import { checkpointsFolder, checkpointOwner, keysFolder, listRuns, parseRecord, recordsFolder, runKey, stagesFolder } from './run-log.ts';
 import { objectKey, type ArtifactStore, type CallOptions } from './store.ts';
 import { LEAST_GRACE_MS, Sweep } from './sweep.ts';
 import { badInput } from '../core/errors.ts';
@@ -22,6 +22,8 @@ export const DEFAULT_GRACE_MS = 7 * 24 * 3600_000;
 const AT_ONCE = 8;
 /** Enough of an object to see whether it is a checkpoint, and of what. */
 const HEADER_BYTES = 256;
+/** What others than its work write beside a run, and the keys that signed. */
+const NOTES = ['pin.json', 'given-up.json', 'ended.json'];
 
 /**
  * - `attempt`: stored by an attempt that was killed, failed or was overtaken before it committed what refers to it.
@@ -62,7 +64,7 @@ export interface GcOptions extends CallOptions {
   graceMs: number;
   /** Runs whose bulk is given up. */
   drop: readonly string[];
-  /** Asked of each right before that is stated, since looking through a store takes its time; throws where the run may not be dropped, which ends all. */
+  /** Asked of each after looking through the store, which takes its time, and of all before any is stated; throws where one may not be dropped, which ends all. */
   mayDrop: (run: string) => Promise<void>;
   /** Null: only look. Else who removes, and the key that signs what is given up. */
   apply: { by: string; key: SigningKey } | null;
@@ -77,10 +79,12 @@ export async function collectGarbage(store: ArtifactStore, options: GcOptions): 
   const reach = new Reach(store, call);
   const first = await look(store, reach, options, call);
   if (apply === null) return { ...first.report, applied: false };
-  for (const [run, { head, bulk }] of first.dropped) {
+  // All are asked of before any is stated, which cannot be taken back.
+  for (const run of first.dropped.keys()) {
     await options.mayDrop(run);
-    await giveUp(store, run, { head, objects: bulk, by: apply.by }, apply.key, call);
+    checkDrop([await folderOf(store, run, call)], [run], [], graceMs);
   }
+  for (const [run, { head, bulk }] of first.dropped) await giveUp(store, run, { head, objects: bulk, by: apply.by }, apply.key, call);
   const found = new Set(first.report.removed.map(({ key }) => key));
   const second = await look(store, reach, { ...options, drop: [] }, call);
   const both = second.report.removed.filter(({ key }) => found.has(key));
@@ -141,6 +145,8 @@ interface RunFolder {
   manifests: string[];
   pinned: boolean;
   givenUp: boolean;
+  /** When its work last wrote anything, in milliseconds since 1970 by the store's clock. */
+  lastWrittenAt: number;
 }
 
 async function look(store: ArtifactStore, reach: Reach, options: GcOptions, call: CallOptions): Promise<Look> {
@@ -152,7 +158,7 @@ async function look(store: ArtifactStore, reach: Reach, options: GcOptions, call
   const unbegun = folders.filter(
     ({ run, launchedAt, records, givenUp }) => launchedAt && records.length === 0 && !givenUp && !drop.includes(run),
   );
-  checkDrop(folders, drop, unbegun);
+  checkDrop(folders, drop, unbegun, graceMs);
   const heldSince = Math.min(Date.now(), ...unbegun.map(({ launchedAt }) => (launchedAt as Date).getTime()));
   const oldest = heldSince - graceMs;
   const isOld = ({ lastModified }: Listed) => lastModified.getTime() <= oldest;
@@ -216,11 +222,18 @@ async function look(store: ArtifactStore, reach: Reach, options: GcOptions, call
   return { report: { runs, unbegun: unbegun.map(({ run }) => run), kept, young, removed }, dropped, heldSince };
 }
 
-function checkDrop(folders: readonly RunFolder[], drop: readonly string[], unbegun: readonly RunFolder[]): void {
+/** From the store alone: whoever schedules a run may be unknown here, but a run under way writes. What is so young would not be removed yet anyway. */
+function checkDrop(folders: readonly RunFolder[], drop: readonly string[], unbegun: readonly RunFolder[], graceMs: number): void {
   for (const run of drop) {
     const folder = folders.find((each) => each.run === run);
     if (!folder) throw badInput('run', run, 'a run that is in the store (see `ratchet ls`)');
     if (folder.pinned) throw badInput('run', run, `a run that is not pinned; \`ratchet unpin ${run}\` first`);
+    if (!folder.givenUp && folder.lastWrittenAt > Date.now() - graceMs)
+      throw badInput(
+        'run',
+        run,
+        `a run in which nothing was written for the grace period of ${graceMs / 3600_000} h; this one wrote at ${new Date(folder.lastWrittenAt).toISOString()}, so it may be under way, here or elsewhere`,
+      );
   }
   const [waiting] = unbegun;
   // A fork writes what it goes on from into its first record; until then nothing in the store says whose objects it needs.
@@ -230,6 +243,11 @@ function checkDrop(folders: readonly RunFolder[], drop: readonly string[], unbeg
       drop[0],
       `nothing is given up while run ${waiting.run} is launched and has no record: it may go on from it. Start it, or drop it too`,
     );
+}
+
+/** When the work of a run last wrote anything (milliseconds since 1970, by the store's clock); 0 where there is none. */
+export async function lastWrittenAt(store: ArtifactStore, run: string, call: CallOptions = {}): Promise<number> {
+  return (await folderOf(store, run, call)).lastWrittenAt;
 }
 
 async function folderOf(store: ArtifactStore, run: string, call: CallOptions): Promise<RunFolder> {
@@ -242,10 +260,14 @@ async function folderOf(store: ArtifactStore, run: string, call: CallOptions): P
     manifests: [],
     pinned: false,
     givenUp: false,
+    lastWrittenAt: 0,
   };
   const [stages, checkpoints, records] = [stagesFolder(run), checkpointsFolder(run), recordsFolder(run)];
   const root = runKey(run).slice(0, -'run.json'.length);
   for await (const { key, bytes, lastModified } of store.list(root, call)) {
+    const name = key.slice(root.length);
+    if (!NOTES.includes(name) && !key.startsWith(keysFolder(run)))
+      folder.lastWrittenAt = Math.max(folder.lastWrittenAt, lastModified.getTime());
     if (key.startsWith(checkpoints)) {
       const intent = key.slice(checkpoints.length).split('/')[0] as string;
       folder.checkpoints.push({ key, intent, listed: { bytes, lastModified } });

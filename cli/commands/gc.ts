@@ -4,9 +4,10 @@
  */
 import { Command, Option } from 'commander';
 import { signingKey } from '../../artifacts/attestation.ts';
-import { collectGarbage, DEFAULT_GRACE_MS, type GcReport, type Why } from '../../artifacts/gc.ts';
+import { readEnding } from '../../artifacts/ending.ts';
+import { collectGarbage, DEFAULT_GRACE_MS, lastWrittenAt, type GcReport, type Why } from '../../artifacts/gc.ts';
 import { readGivenUp, readPin } from '../../artifacts/retention.ts';
-import { listRuns, recordKey } from '../../artifacts/run-log.ts';
+import { listRuns } from '../../artifacts/run-log.ts';
 import { LEAST_GRACE_MS } from '../../artifacts/sweep.ts';
 import { badInput } from '../../core/errors.ts';
 import { count, plural, size } from '../format.ts';
@@ -54,7 +55,8 @@ export function gcCommand(): Command {
       const report = await withSession({ borrow: true }, async (session) => {
         // At once, to say so before the store is looked through.
         for (const run of drop) await checkDrop(session, run);
-        const all = [...new Set([...drop, ...(age === undefined ? [] : await finishedBefore(session, Date.now() - age * DAY_MS))])];
+        const aged = age === undefined ? [] : await finishedBefore(session, Date.now() - Math.max(age * DAY_MS, graceMs));
+        const all = [...new Set([...drop, ...aged])];
         const show = inPlace();
         const made = await collectGarbage(session.store, {
           graceMs,
@@ -71,25 +73,38 @@ export function gcCommand(): Command {
     });
 }
 
-/** Throws BadInput for a run that is unknown, pinned or under way, Unavailable where only Temporal could tell and does not answer. */
-async function checkDrop({ store, temporal }: Session, run: string): Promise<void> {
+/**
+ * Throws BadInput for a run that is unknown, pinned or under way, or of which nobody knows that it has ended; Unavailable where Temporal does not answer. It
+ * is asked about finished runs too: more iterations may have been asked for since. One without a record has nothing to lose; the store's own check is its age.
+ */
+async function checkDrop(session: Session, run: string): Promise<void> {
+  const { store, endpoints } = session;
   await requireRun(store, run);
   if (await readPin(store, run)) throw badInput('--drop', run, `a run that is not pinned; \`npx ratchet unpin ${run}\` first`);
-  const records = await recordsOf(store, run);
-  if (records && isFinished(records)) return;
-  const state = await executionState(await temporal(), run);
-  if (state === 'RUNNING' || state === 'PAUSED')
+  const state = await executionState(await session.temporal(), run);
+  if (isUnderWay(state))
     throw badInput('--drop', run, `a run that has ended; \`npx ratchet cancel ${run}\` or \`npx ratchet stop ${run}\` first`);
+  if (state !== null) return;
+  const records = await recordsOf(store, run);
+  if (records === null || isFinished(records) || (await readEnding(store, run))) return;
+  throw badInput(
+    '--drop',
+    run,
+    `a run that is known to have ended; it has iterations to come, and Temporal at ${endpoints.temporal.address} does not know it: another one may be at work on it. Stop it there; or, if there is none, go on with it here (\`npx ratchet run\` with \`--id ${run}\`) and \`npx ratchet cancel ${run}\``,
+  );
 }
 
-/** Runs whose last record is older, that are finished, not pinned, and still have what they could give up. */
-async function finishedBefore({ store }: Session, beforeMs: number): Promise<string[]> {
+function isUnderWay(state: string | null): boolean {
+  return state === 'RUNNING' || state === 'PAUSED';
+}
+
+/** Runs that wrote nothing since, are finished, not under way again, not pinned, and still have what they could give up. */
+async function finishedBefore({ store, temporal }: Session, beforeMs: number): Promise<string[]> {
   const found: string[] = [];
   for (const run of await listRuns(store)) {
     const records = await recordsOf(store, run);
     if (!records || !isFinished(records) || (await readPin(store, run)) || (await readGivenUp(store, run))) continue;
-    const closed = await store.stat(recordKey(run, records.head.index));
-    if (closed && closed.lastModified.getTime() < beforeMs) found.push(run);
+    if ((await lastWrittenAt(store, run)) < beforeMs && !isUnderWay(await executionState(await temporal(), run))) found.push(run);
   }
   return found;
 }

@@ -349,6 +349,22 @@ test('nothing is removed from a store in which something is missing, from under 
     const under = async (): Promise<void> => Promise.reject(badInput('run', 'b', 'a run that has ended'));
     await assert.rejects(gc(store, { drop: ['b'], mayDrop: under }), { type: 'BadInput' });
     assert.equal(await readGivenUp(store, 'b'), null);
+    // Of two the second may not be dropped: the first has given up nothing.
+    const second = async (run: string) => (run === 'c' ? under() : undefined);
+    await assert.rejects(gc(store, { drop: ['b', 'c'], mayDrop: second }), { type: 'BadInput' });
+    assert.equal(await readGivenUp(store, 'b'), null);
+    // Nobody knows a run that another Temporal has under way; but it writes.
+    for (const written of ['stages/a.json', 'checkpoints/a/7.json', 'new/2/begun.json', 'records/000005.json']) {
+      const young = `runs/b/${written}`;
+      await store.writePointer(young, {});
+      growOld(prefix, [young], DEFAULT_GRACE_MS / DAY_MS - 0.1);
+      await assert.rejects(gc(store, { drop: ['b'] }), { type: 'BadInput', message: /may be under way/ }, written);
+      await store.delete(young);
+    }
+    const begins = async () => store.writePointer('runs/b/new/2/begun.json', {});
+    await assert.rejects(gc(store, { drop: ['b'], mayDrop: begins }), { type: 'BadInput', message: /may be under way/ });
+    assert.equal(await readGivenUp(store, 'b'), null);
+    await store.delete('runs/b/new/2/begun.json');
     const other = copyOfTemplate();
     await within(other, async (forked) => {
       const mayDrop = async () =>

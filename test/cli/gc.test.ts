@@ -1,28 +1,68 @@
-/** `gc`, `pin` and `unpin` as a person gives them, on the test run's servers: what they say, refuse and leave to the other commands. */
+/**
+ * `gc`, `pin` and `unpin` as a person gives them: what they say, refuse and leave to the other commands. On the test run's Temporal and a store of its own,
+ * whose server keeps objects as files and tells their times of writing, so that runs can be made old.
+ */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { globSync, utimesSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { Client, Connection } from '@temporalio/client';
+import { noteEnding } from '../../artifacts/ending.ts';
+import { readGivenUp } from '../../artifacts/retention.ts';
+import { appendRecord, createRun } from '../../artifacts/run-log.ts';
 import { ArtifactStore } from '../../artifacts/store.ts';
-import { storeConfigFromEnvironment } from '../../artifacts/store-config.ts';
 import type { GcReport } from '../../artifacts/gc.ts';
+import type { RecordRef } from '../../artifacts/record.ts';
 import type { VerifyReport } from '../../artifacts/verify.ts';
+import { startS3, type TestS3 } from '../support/s3.ts';
 import { writeSampleRun } from '../artifacts/sample-run.ts';
 import { freshHome, ratchet } from './cli.ts';
+import { recipe, sampleEntries } from './records.ts';
 
-const env = { RATCHET_PREFIX: `test-gc-${randomUUID()}`, RATCHET_HOME: freshHome() };
+const mark = randomUUID().slice(0, 8);
+let env: NodeJS.ProcessEnv;
+let s3: TestS3;
 let store: ArtifactStore;
 
 before(async () => {
-  store = ArtifactStore.connect(storeConfigFromEnvironment({ ...process.env, ...env }));
-  for (const run of ['paper', 'scratch'])
+  s3 = await startS3();
+  const { endpoint, region, bucket, credentials } = s3.config;
+  env = {
+    RATCHET_S3_ENDPOINT: endpoint,
+    AWS_ACCESS_KEY_ID: credentials?.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: credentials?.secretAccessKey,
+    AWS_REGION: region,
+    RATCHET_BUCKET: bucket,
+    RATCHET_HOME: freshHome(),
+  };
+  store = ArtifactStore.connect(s3.config);
+  await store.probe();
+  for (const run of ['paper', 'scratch']) {
     await writeSampleRun(store, run, { episodes: (episodes) => episodes.map((each) => ({ ...each, instruction: run })) });
+    await noteEnding(store, run, { state: 'stopped', reason: null });
+  }
 });
-after(() => store.close());
+after(async () => {
+  store.close();
+  await s3.stop();
+});
+
+/** All that lies under a folder was written a month ago. */
+function growOld(folder: string): void {
+  const root = join(s3.directory, s3.config.bucket, folder);
+  const at = new Date(Date.now() - 30 * 24 * 3600_000);
+  for (const path of globSync('**/*', { cwd: root })) utimesSync(join(root, path), at, at);
+}
 
 test('looks unless told to apply, keeps what is young, and gives up the bulk of no run that is pinned', async () => {
+  const young = await ratchet(['gc', '--drop', 'scratch'], { env });
+  assert.equal(young.code, 2, young.out);
+  assert.match(young.err, /scratch.*nothing was written for the grace period of 168 h/);
+  growOld('runs');
   const looked = await ratchet(['gc', '--drop', 'scratch'], { env });
   assert.equal(looked.code, 0, looked.err);
-  // Everything was stored a moment ago.
+  // Every object was stored a moment ago.
   assert.match(
     looked.out,
     /^2 runs; kept: \d+ objects.*\nnot referred to, but younger than 7 days: \d+ objects.*\nnothing could be removed\n$/,
@@ -71,3 +111,34 @@ for (const [name, args, told] of [
     assert.equal(code, 2, err);
     assert.match(err, told);
   });
+
+test('a run that may be under way gives up nothing: Temporal is asked whatever the records say, and what it does not know is not taken for ended', async () => {
+  const prefixed = { ...env, RATCHET_PREFIX: 'under-way' };
+  const under = ArtifactStore.connect({ ...s3.config, prefix: 'under-way' });
+  const client = new Client({ connection: await Connection.connect({ address: process.env['TEMPORAL_ADDRESS'] ?? '' }) });
+  const [finished, elsewhere] = [`finished-${mark}`, `elsewhere-${mark}`];
+  try {
+    for (const [run, entries] of [
+      [finished, sampleEntries()],
+      [elsewhere, sampleEntries().slice(0, -2)],
+    ] as const) {
+      await createRun(under, run, recipe);
+      let last: RecordRef | null = null;
+      for (const entry of entries) last = await appendRecord(under, run, { ...entry, previous: last?.sha256 ?? null });
+    }
+    growOld('under-way/runs');
+    const unknown = await ratchet(['gc', '--apply', '--drop', elsewhere], { env: prefixed });
+    assert.deepEqual([unknown.code, /does not know it: another one may be at work on it/.test(unknown.err)], [2, true], unknown.err);
+
+    // An operator asked for more iterations; nobody works here.
+    const options = { workflowId: finished, taskQueue: `nobody-${mark}` };
+    const run = await client.workflow.start('improvementLoop', options);
+    const busy = await ratchet(['gc', '--apply', '--drop', finished], { env: prefixed });
+    assert.deepEqual([busy.code, busy.err.includes(`cancel ${finished}`)], [2, true], busy.err);
+    await run.terminate();
+    for (const each of [finished, elsewhere]) assert.equal(await readGivenUp(under, each), null);
+  } finally {
+    await client.connection.close();
+    under.close();
+  }
+});
