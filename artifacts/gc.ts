@@ -71,11 +71,13 @@ export interface GcOptions extends CallOptions {
   onProgress?: (progress: { what: string; done: number; total: number }) => void;
 }
 
-/** Throws BadInput for too short a grace period or a run that cannot be dropped, Corrupt for a store in which something is missing; nothing is removed then. */
+/** Throws BadInput for too short a grace period or a run that cannot be dropped, Corrupt for a store in which something is missing, Unavailable while another removes; nothing is removed then. */
 export async function collectGarbage(store: ArtifactStore, options: GcOptions): Promise<GcReport> {
   const { graceMs, apply } = options;
   if (!(graceMs >= LEAST_GRACE_MS)) throw badInput('grace period', graceMs, `at least ${LEAST_GRACE_MS} ms`);
   const call: CallOptions = options.signal ? { signal: options.signal } : {};
+  // At once, to say so before the store is looked through.
+  if (apply !== null) await (await Sweep.announce(store, call)).sweep.end();
   const reach = new Reach(store, call);
   const first = await look(store, reach, options, call);
   if (apply === null) return { ...first.report, applied: false };
@@ -105,20 +107,14 @@ async function sweep(
   const { sweep: announced, startedAt } = await Sweep.announce(store, call);
   const oldest = Math.min(Date.now(), startedAt.getTime(), heldSince) - graceMs;
   const isObject = ({ key }: Removable) => key.startsWith('objects/');
-  try {
-    for (const batch of [removable.filter((each) => !isObject(each)), removable.filter(isObject)]) {
-      await forEachBounded(batch, AT_ONCE, async (each) => {
-        await announced.renew(call);
-        const now = await store.stat(each.key, call);
-        if (now === null || now.lastModified.getTime() > oldest) return;
-        await store.delete(each.key, call);
-        removed.push(each);
-        onProgress?.({ what: 'removed', done: removed.length, total: removable.length });
-      });
-    }
-  } finally {
-    await announced.end();
+  for (const batch of [removable.filter((each) => !isObject(each)), removable.filter(isObject)]) {
+    await forEachBounded(batch, AT_ONCE, async (each) => {
+      if (!(await announced.remove(each.key, oldest, call))) return;
+      removed.push(each);
+      onProgress?.({ what: 'removed', done: removed.length, total: removable.length });
+    });
   }
+  await announced.end();
   return removed.sort((a, b) => (a.key < b.key ? -1 : 1));
 }
 

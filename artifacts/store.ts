@@ -290,11 +290,11 @@ export class ArtifactStore {
     } while (token !== undefined);
   }
 
-  /** Removes what is at `key`; nothing there is fine. */
-  async delete(key: string, options: CallOptions = {}): Promise<void> {
-    await this.#persevere(`deleting ${key}`, options.signal, () =>
-      this.#client.send(new DeleteObjectCommand(this.#address(key)), abortable(options.signal)),
-    );
+  /** Removes what is at `key`; nothing there is fine. `still` is asked before every try, the repeated ones too. */
+  async delete(key: string, options: CallOptions = {}, still = async (): Promise<boolean> => true): Promise<void> {
+    await this.#persevere(`deleting ${key}`, options.signal, async () => {
+      if (await still()) await this.#client.send(new DeleteObjectCommand(this.#address(key)), abortable(options.signal));
+    });
   }
 
   /**
@@ -321,7 +321,7 @@ export class ArtifactStore {
     if (there?.bytes === ref.bytes && Date.now() - there.lastModified.getTime() < REFRESHED_AFTER_MS) return;
     await this.#persevere(`storing ${ref.key}`, signal, send);
     if (there === null) return;
-    await outlastSweep(this, signal);
+    await outlastSweep(this, ref.key, signal ? { signal } : {});
     if ((await this.size(ref.key, signal && { signal })) === null) await this.#persevere(`storing ${ref.key}`, signal, send);
   }
 

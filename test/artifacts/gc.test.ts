@@ -8,7 +8,7 @@ import { createPublicKey } from 'node:crypto';
 import { existsSync, globSync, mkdtempSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, before, mock, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import { StageCheckpoints } from '../../activities/stage-checkpoints.ts';
@@ -18,7 +18,7 @@ import { collectGarbage, DEFAULT_GRACE_MS, type GcOptions, type GcReport } from 
 import { givenUpKey, pin, readGivenUp, unpin } from '../../artifacts/retention.ts';
 import { appendRecord, commitStage, createRun, stageIntent } from '../../artifacts/run-log.ts';
 import { ArtifactStore, objectKey } from '../../artifacts/store.ts';
-import { LEAST_GRACE_MS, SWEEP_KEY } from '../../artifacts/sweep.ts';
+import { LEAST_GRACE_MS, outlastSweep, SWEEPS } from '../../artifacts/sweep.ts';
 import { verifyRun, type VerifyReport } from '../../artifacts/verify.ts';
 import { canonicalJson } from '../../core/digest.ts';
 import { badInput } from '../../core/errors.ts';
@@ -263,6 +263,9 @@ test('a collection that breaks off at any of its writes leaves a store in which 
       });
       if (ended) break;
       broken++;
+      // A minute later, so that what the broken one announced is over.
+      const announced = keysOf(prefix).filter((each) => each.startsWith(SWEEPS));
+      growOld(prefix, announced, 1 / 1440);
     }
     assert.ok(broken >= 5, `${broken} collections broke off`);
     const undisturbed = copyOfTemplate();
@@ -270,7 +273,7 @@ test('a collection that breaks off at any of its writes leaves a store in which 
     const objects = (of: string) => keysOf(of).filter((each) => each.startsWith('objects/'));
     // The lists are named by their bytes, and say the same.
     assert.deepEqual(objects(prefix), objects(undisturbed));
-    assert.ok(!keysOf(prefix).includes(SWEEP_KEY));
+    assert.ok(!keysOf(prefix).some((each) => each.startsWith(SWEEPS)));
   } finally {
     await server.stop();
   }
@@ -310,6 +313,110 @@ test('beside a live run: what is committed between the two looks, and what is st
     assert.deepEqual(Buffer.from(await live.get(one)), reused);
     assert.deepEqual(Buffer.from(await live.get(other)), restored);
     assert.equal((await verifyRun(live, 'a')).ok, true);
+  });
+});
+
+test('a removal whose answer is lost is not sent again without a look: what was stored meanwhile stays', async () => {
+  const prefix = copyOfTemplate();
+  const bytes = Buffer.from('removed, and stored again before the second try');
+  await within(prefix, async (live) => {
+    const { key: at } = await live.put(bytes);
+    growOld(prefix);
+    let lost = 0;
+    const passing: Passing = (request, response, forward) => {
+      if (request.method !== 'DELETE' || !request.url?.includes(at) || lost++ > 0) return forward();
+      void live
+        .delete(at)
+        .then(() => live.put(bytes))
+        .then(() => response.destroy());
+    };
+    const server = await startMisbehaving(s3.config.endpoint as string, passing);
+    try {
+      await within(prefix, (store) => gc(store), server.endpoint);
+    } finally {
+      await server.stop();
+    }
+    assert.equal(lost, 1);
+    assert.equal(await live.size(at), bytes.length);
+  });
+});
+
+test('what was looked at in an announced time that is over is not removed, though the machine was asleep', async () => {
+  const prefix = copyOfTemplate();
+  await within(prefix, async (live) => {
+    const { key: at } = await live.put(Buffer.from('looked at, and then the lid was closed'));
+    growOld(prefix);
+    const asleep = Date.now.bind(Date);
+    const passing: Passing = (request, _response, forward) => {
+      if (request.method === 'HEAD' && request.url?.includes(at)) mock.method(Date, 'now', () => asleep() + 60_000);
+      forward();
+    };
+    const server = await startMisbehaving(s3.config.endpoint as string, passing);
+    try {
+      await assert.rejects(
+        within(prefix, (store) => gc(store), server.endpoint),
+        { type: 'Unavailable' },
+      );
+    } finally {
+      mock.restoreAll();
+      await server.stop();
+    }
+    assert.ok(!server.seen.some((each) => each.startsWith('DELETE') && each.includes(at)));
+    assert.ok(await live.size(at));
+  });
+});
+
+test('a second sweep is refused while one is announced, and takes no notice of one that died', async () => {
+  const prefix = copyOfTemplate();
+  await within(prefix, async (store) => {
+    const { key: at } = await store.put(Buffer.from('stored by an attempt that was killed'));
+    growOld(prefix);
+    const other = `${SWEEPS}other.json`;
+    await store.writePointer(other, {});
+    let until = '';
+    for await (const { lastModified } of store.list(SWEEPS)) until = new Date(lastModified.getTime() + 30_000).toISOString();
+    await assert.rejects(gc(store), { type: 'Unavailable', message: new RegExp(`until ${until}`) });
+    assert.deepEqual(
+      keysOf(prefix).filter((each) => each.startsWith('gc/')),
+      [other],
+    );
+    assert.ok(await store.size(at));
+    growOld(prefix, [other], 1 / 1440);
+    // Who stores an old object waits for no sweep that died, either; that would take 30 s.
+    growOld(prefix, [at]);
+    const began = performance.now();
+    await store.put(Buffer.from('stored by an attempt that was killed'));
+    assert.ok(performance.now() - began < 20_000);
+    growOld(prefix, [at]);
+    assert.deepEqual(
+      (await gc(store)).removed.map((each) => each.key),
+      [at],
+    );
+    assert.deepEqual(
+      keysOf(prefix).filter((each) => each.startsWith('gc/')),
+      [],
+    );
+  });
+});
+
+test('who stored an old object anew waits for one lease, however often the sweep renews it', async () => {
+  await within(copyOfTemplate(), async (store) => {
+    const { key: at } = await store.put(Buffer.from('refreshed'));
+    const over = new AbortController();
+    let renewals = 0;
+    const renew = () => store.writePointer(`${SWEEPS}other.json`, { renewals: ++renewals });
+    await renew();
+    const sweeping = (async () => {
+      for (; !over.signal.aborted; await delay(50)) {
+        await renew();
+        assert.ok(renewals < 300, 'it waits for as long as the sweep lives');
+      }
+    })();
+    const waiting = outlastSweep(store, at, {}, 1_000).finally(() => over.abort());
+    const began = performance.now();
+    await Promise.all([waiting, sweeping]);
+    assert.ok(performance.now() - began >= 1_000, 'it waits for one lease');
+    assert.ok(renewals > 2);
   });
 });
 
