@@ -1,6 +1,6 @@
 /**
  * What a store holds that nothing needs any more, and its removal. Needed is what the manifests of any run or panel lead to (`reach.ts`), less what a run
- * gave up (`retention.ts`). Nothing is removed that is younger than the grace period, and nothing at all from a store in which something is missing.
+ * gave up (`retention.ts`). Nothing is removed that is younger than the grace period, and nothing at all while something is missing of a run that keeps its bulk.
  *
  * It may run beside live runs and be killed at any moment. It works in two phases: what the first look finds is removed only if a second look, at
  * everything written since, finds it too, and if it is still old when its turn comes (`sweep.ts`). What a run gives up is stated before it is removed.
@@ -176,7 +176,7 @@ async function look(store: ArtifactStore, reach: Reach, options: GcOptions, call
     for (const each of folder.checkpoints)
       if (over(each) && isOld(each.listed)) removed.push({ key: each.key, bytes: each.listed.bytes, why: 'checkpoint', run });
 
-    const reached = await reach.of(manifests, gone);
+    const reached = await reach.of(manifests, stated || drop.includes(run) ? null : gone);
     if (drop.includes(run) && !stated) {
       for (const digest of reached) if (!reach.isJson(digest)) gone.set(digest, (reach.listed.get(digest) as Listed).bytes);
       dropped.set(run, { head, bulk: gone });

@@ -1,7 +1,8 @@
 /**
  * What the manifests of a store lead to, for whoever wants to remove the rest. It errs on the side of keeping: whatever mentions a digest anywhere in its
  * text refers to the object of that name, in whatever shape, so that a reference of a form that is not known here keeps its object too. Where something
- * that is referred to cannot be read it throws Corrupt instead of guessing: behind it may lie more.
+ * that is referred to cannot be read it throws Corrupt instead of guessing: behind it may lie more. Only of a run that gives up its bulk what is missing is
+ * passed over, and with it what nothing else leads to: so one damaged run does not keep a store from being collected. Its loss is told by `verify`.
  */
 import { RatchetError } from '../core/errors.ts';
 import type { Sha256 } from '../core/digest.ts';
@@ -26,6 +27,8 @@ export interface Listed {
 interface Opened {
   json: boolean;
   mentions: Sha256[];
+  /** What it refers to and was not there when it was opened. */
+  dangling: Sha256[];
 }
 
 export class Reach {
@@ -56,10 +59,10 @@ export class Reach {
   }
 
   /**
-   * Every object that these manifests lead to, and those that are mentioned there and need not exist. `absent` are known to have been removed. Throws
-   * Corrupt for a reference to an object that is neither there nor in `absent`.
+   * Every object that these manifests lead to, and those that are mentioned there and need not exist. `absent` are known to have been removed; null: any
+   * may be missing. Throws Corrupt for a reference to an object that is neither there nor absent.
    */
-  async of(manifests: readonly { key: string; bytes: Uint8Array }[], absent: ReadonlyMap<Sha256, number>): Promise<Set<Sha256>> {
+  async of(manifests: readonly { key: string; bytes: Uint8Array }[], absent: ReadonlyMap<Sha256, number> | null): Promise<Set<Sha256>> {
     const reached = new Set<Sha256>();
     let level: Sha256[] = [];
     const note = (mentions: readonly Sha256[]) => {
@@ -69,58 +72,68 @@ export class Reach {
         level.push(digest);
       }
     };
-    for (const { key, bytes } of manifests) note(await this.#mentions(key, bytes, absent));
+    for (const { key, bytes } of manifests) {
+      const { mentions, dangling } = this.#scan(bytes);
+      await this.#require(key, dangling, absent);
+      note(mentions);
+    }
     while (level.length > 0) {
       const now = level;
       level = [];
       const found: Sha256[][] = [];
       await forEachBounded(now, READS_AT_ONCE, async (digest) => {
-        found.push((await this.#open(digest, absent)).mentions);
+        const { mentions, dangling } = await this.#open(digest);
+        await this.#require(objectKey(digest), dangling, absent);
+        found.push(mentions);
       });
       for (const mentions of found) note(mentions);
     }
     return reached;
   }
 
-  async #open(digest: Sha256, absent: ReadonlyMap<Sha256, number>): Promise<Opened> {
+  async #open(digest: Sha256): Promise<Opened> {
     const before = this.#opened.get(digest);
     if (before) return before;
-    const opened = await this.#read(digest, absent);
+    const opened = await this.#read(digest);
     this.#opened.set(digest, opened);
     return opened;
   }
 
-  async #read(digest: Sha256, absent: ReadonlyMap<Sha256, number>): Promise<Opened> {
+  async #read(digest: Sha256): Promise<Opened> {
     const key = objectKey(digest);
     const { bytes } = this.listed.get(digest) as Listed;
     const start = bytes === 0 ? null : await this.#store.readStart(key, 1, this.#call);
     const first = start?.[0];
-    if (first !== 0x7b && first !== 0x5b) return { json: false, mentions: [] }; // neither { nor [
+    if (first !== 0x7b && first !== 0x5b) return { json: false, mentions: [], dangling: [] }; // neither { nor [
     if (bytes > LARGEST_JSON_BYTES)
       throw new RatchetError('Corrupt', `${key}: JSON of ${bytes} bytes; at most ${LARGEST_JSON_BYTES} can be read`);
     const whole = await this.#store.get({ key, sha256: digest, bytes }, this.#call);
-    return { json: true, mentions: await this.#mentions(key, whole, absent) };
+    return { json: true, ...this.#scan(whole) };
   }
 
-  /** Every digest in a text. Every reference in it must lead somewhere. */
-  async #mentions(key: string, bytes: Uint8Array, absent: ReadonlyMap<Sha256, number>): Promise<Sha256[]> {
-    const text = Buffer.from(bytes).toString('latin1');
-    const missing: string[] = [];
+  /** Every digest in a text, and those of references to what is not listed. */
+  #scan(bytes: Uint8Array): { mentions: Sha256[]; dangling: Sha256[] } {
+    const dangling: Sha256[] = [];
     try {
       walk(JSON.parse(Buffer.from(bytes).toString()), (found) => {
-        if (isRef(found) && !this.listed.has(found.sha256) && !absent.has(found.sha256)) missing.push(found.sha256);
+        if (isRef(found) && !this.listed.has(found.sha256)) dangling.push(found.sha256);
       });
     } catch (error) {
       if (!(error instanceof SyntaxError)) throw error; // Somebody's binary format that begins like JSON.
     }
-    for (const digest of missing) {
+    return { mentions: [...new Set(Buffer.from(bytes).toString('latin1').match(DIGEST) ?? [])], dangling };
+  }
+
+  /** Every reference must lead somewhere; asked for each run anew, since runs share objects and what one gave up another may not lack. */
+  async #require(key: string, dangling: readonly Sha256[], absent: ReadonlyMap<Sha256, number> | null): Promise<void> {
+    for (const digest of dangling) {
+      if (this.listed.has(digest) || absent?.has(digest)) continue;
       // Stored since the objects were listed, or lost.
       const found = await this.#store.stat(objectKey(digest), this.#call);
-      if (!found)
+      if (found) this.listed.set(digest, found);
+      else if (absent !== null)
         throw new RatchetError('Corrupt', `${objectKey(digest)} is missing; ${key} refers to it. Nothing is removed from a damaged store`);
-      this.listed.set(digest, found);
     }
-    return [...new Set(text.match(DIGEST) ?? [])];
   }
 
   /**

@@ -495,6 +495,39 @@ test('nothing is removed from a store in which something is missing, from under 
   });
 });
 
+test('a run that has lost something can be dropped, its loss stays visible, and the rest of the store is collected again', async () => {
+  const prefix = copyOfTemplate();
+  await within(prefix, async (store) => {
+    // Of no run but `b`: a table, to which a set of episodes refers, which is JSON.
+    const others = new Set([...(await verified(store, 'a')).objects, ...(await verified(store, 'c')).objects]);
+    const lost: string[] = [];
+    for (const each of (await verified(store, 'b')).objects)
+      if (!others.has(each) && Buffer.from((await store.readStart(each, 4)) ?? []).toString() === 'PAR1') lost.push(each);
+    await store.delete(lost[0] as string);
+    const unneeded = await store.put(Buffer.from('stored by an attempt that was killed'));
+    growOld(prefix);
+    const was = await verified(store, 'b');
+    assert.equal(was.ok, false);
+    await assert.rejects(gc(store), { type: 'Corrupt', message: /refers to it/ });
+    const kept = await verified(store, 'a');
+
+    const { removed } = await gc(store, { drop: ['b'] });
+    assert.ok(removed.some((each) => each.key === unneeded.key));
+    assert.deepEqual(await verified(store, 'a'), kept);
+    const now = await verified(store, 'b');
+    assert.ok(
+      now.problems.some((each) => JSON.stringify(each).includes(lost[0] as string)),
+      JSON.stringify(now.problems),
+    );
+    for (const each of lost.slice(1)) assert.equal(await store.size(each), null);
+    // Nor later.
+    assert.deepEqual((await gc(store)).removed, []);
+    // What is missing of a run that keeps its bulk is not excused by another that shares it.
+    await store.delete(kept.objects.find((each) => was.objects.includes(each)) as string);
+    await assert.rejects(gc(store), { type: 'Corrupt' });
+  });
+});
+
 test('panels that were drawn by hand, and the games that they name by digest alone, are kept', async () => {
   const prefix = copyOfTemplate();
   await within(prefix, async (store) => {
