@@ -28,6 +28,12 @@ export async function pollersOf(service: WorkflowService, namespace: string, que
   return living;
 }
 
+/** The build that new work of a queue goes to, where an operator has named one. */
+export async function currentBuildOf(service: WorkflowService, namespace: string, queue: string, kind: QueueKind): Promise<string | null> {
+  const { versioningInfo } = await service.describeTaskQueue({ namespace, taskQueue: { name: queue }, taskQueueType: kind });
+  return versioningInfo?.currentDeploymentVersion?.buildId || null;
+}
+
 /** Workers call themselves `<host>/<pid>`: of one of this machine it can be known at once that it died. */
 export async function isDeadHere(identity: string): Promise<boolean> {
   const [host, pid] = identity.split('/');

@@ -1,14 +1,18 @@
 /**
  * New code under running loops: a run that another build began and no worker of that build serves any more is taken over. Where its history replays on
  * this code, it goes on where it is; else its iteration begins again, and finds its finished stages and checkpoints in the store. What operators asked
- * in it is asked again by Temporal. It refuses to touch a run that somebody serves.
+ * in it is asked again by Temporal. It refuses to touch a run that somebody serves, that has ended, or, in a fleet of pinned builds, that is another
+ * build's to take: there only the current one does, and only from a build that was absent in two rounds.
  */
 import type { Client, WorkflowHandle } from '@temporalio/client';
 import { Worker, type Logger } from '@temporalio/worker';
-import { pollersOf, QUEUE_KIND } from './pollers.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import { currentBuildOf, pollersOf, QUEUE_KIND } from './pollers.ts';
 
-/** Every question of one round together: a few per run, milliseconds each; a server that was killed is back within seconds. */
-const ROUND_BOUND_MS = 30_000;
+/** From the end of one round to the next. The last worker of a build on another machine counts as gone some 75 s after it was seen. */
+const ROUND_PAUSE_MS = 60_000;
+/** The few questions that are asked together, of a run or of the queue: milliseconds each; a server that was killed is back within seconds. */
+const QUESTIONS_BOUND_MS = 30_000;
 /** `temporal.api.enums.v1.VersioningBehavior`. */
 const BEHAVIOR = { pinned: 1, autoUpgrade: 2 } as const;
 
@@ -27,59 +31,114 @@ export interface TakeOver {
   /** This worker's build, and the path of its bundle. */
   build: string;
   codePath: string;
+  /** Whether the fleet's builds stand side by side, each with runs of its own. */
+  pinned: boolean;
   logger: Logger;
 }
 
-/** One round over the runs under way. Throws what Temporal answers when it cannot be asked; then another round has to do. */
-export async function takeOverRuns(takeOver: TakeOver): Promise<void> {
-  const { client, queue } = takeOver;
-  await client.connection.withDeadline(Date.now() + ROUND_BOUND_MS, async () => {
-    const pollers = await pollersOf(client.workflowService, client.options.namespace, queue, QUEUE_KIND.workflow);
-    const served = new Set(pollers.map(({ build }) => build));
-    const query = `ExecutionStatus = 'Running' AND TaskQueue = '${queue}'`;
-    for await (const { workflowId, runId } of client.workflow.list({ query }))
-      await takeOverRun(takeOver, served, workflowId, runId).catch((error: unknown) =>
-        takeOver.logger.warn(`run ${workflowId} cannot be taken over at this round: ${String(error)}`),
-      );
-  });
+/** Settles after the first round; others follow, never two at a time, until what it gives is called. A round that fails is logged: another has to do. */
+export async function keepTakingOver(takeOver: TakeOver): Promise<() => void> {
+  let absent: ReadonlySet<string> = new Set();
+  const round = async (): Promise<void> => {
+    absent = await takeOverRuns(takeOver, absent).catch((error: unknown) => {
+      takeOver.logger.warn(`runs of other builds cannot be looked for: ${String(error)}`);
+      return new Set<string>();
+    });
+  };
+  await round();
+  const ending = new AbortController();
+  const rounds = async (): Promise<void> => {
+    while (!ending.signal.aborted) {
+      await delay(ROUND_PAUSE_MS, undefined, { ref: false });
+      if (!ending.signal.aborted) await round();
+    }
+  };
+  void rounds();
+  return () => ending.abort();
 }
 
-/** One run, unless somebody in `served` (build ids) has it or it has ended. */
-export async function takeOverRun(
-  { client, build, codePath, logger }: TakeOver,
-  served: ReadonlySet<string | null>,
-  workflowId: string,
-  runId: string,
-): Promise<void> {
-  const history = await client.workflow.getHandle(workflowId, runId).fetchHistory();
+/**
+ * One round over the runs under way. Gives the builds that have runs and no worker; `before`: what the round before gave. One machine has one build at a
+ * time, and takes its runs at once; a pinned build may have crashed and be back in seconds. Throws what Temporal answers when it cannot be asked.
+ */
+export async function takeOverRuns(takeOver: TakeOver, before: ReadonlySet<string>): Promise<Set<string>> {
+  const { client, queue, build, pinned, logger } = takeOver;
+  const absent = new Set<string>();
+  const runs: { workflowId: string; runId: string }[] = [];
+  const served = await bounded(client, async () => {
+    if (!(await mayTakeOver(takeOver))) return null;
+    const query = `ExecutionStatus = 'Running' AND TaskQueue = '${queue}'`;
+    for await (const { workflowId, runId } of client.workflow.list({ query })) runs.push({ workflowId, runId });
+    return await buildsAt(takeOver);
+  });
+  if (served === null) return absent;
+  for (const { workflowId, runId } of runs) {
+    try {
+      const of = await bounded(client, () => buildOf(client, workflowId, runId));
+      if (of === null || of === build || served.has(of)) continue;
+      absent.add(of);
+      if (!pinned || before.has(of)) await takeOverRun(takeOver, of, workflowId, runId);
+    } catch (error) {
+      logger.warn(`run ${workflowId} cannot be taken over at this round: ${String(error)}`);
+    }
+  }
+  return absent;
+}
+
+/** One execution from the build `from`, unless the execution has ended, or anybody else decided for it or may, by the time it is to be changed. */
+export async function takeOverRun(takeOver: TakeOver, from: string, workflowId: string, runId: string): Promise<void> {
+  const { client, build, codePath, logger } = takeOver;
+  const history = await bounded(client, () => client.workflow.getHandle(workflowId, runId).fetchHistory());
   const decisions = (history.events ?? []).filter((event) => event.workflowTaskCompletedEventAttributes);
   const [first, last] = [decisions[0], decisions.at(-1)?.workflowTaskCompletedEventAttributes];
-  const before = last?.workerVersion?.buildId;
-  // Nothing was decided yet, so there is nothing to fit.
-  if (!first || !last || !before || before === build || served.has(before)) return;
-
-  // The list may lag behind: what has ended since must not be brought back by a reset.
-  if ((await client.workflow.getHandle(workflowId, runId).describe()).status.name !== 'RUNNING') return;
-
-  const namespace = client.options.namespace;
-  const workflowExecution = { workflowId, runId };
+  if (!first || !last) return;
   const pinned = last.versioningBehavior === BEHAVIOR.pinned;
   const fits = await replays(codePath, history, workflowId);
-  if (!fits) {
-    await client.workflowService.resetWorkflowExecution({
-      namespace,
-      workflowExecution,
-      reason: `build ${before} is gone and its history does not replay on build ${build}`,
-      workflowTaskFinishEventId: first.eventId ?? null,
-      // Two workers that start together reset once.
-      requestId: `${runId} ${build}`,
-      postResetOperations: pinned ? [{ updateWorkflowOptions: UNPINNED }] : [],
-    });
-  } else if (pinned) {
-    await client.workflowService.updateWorkflowExecutionOptions({ namespace, workflowExecution, ...UNPINNED });
-  }
+
+  const changed = await bounded(client, async () => {
+    // The replay took seconds. A reset of an execution that has ended would bring it back, and terminate what runs in its place.
+    const still = (await buildOf(client, workflowId, runId)) === from;
+    if (!still || (await buildsAt(takeOver)).has(from) || !(await mayTakeOver(takeOver))) return false;
+    const namespace = client.options.namespace;
+    const workflowExecution = { workflowId, runId };
+    if (!fits) {
+      await client.workflowService.resetWorkflowExecution({
+        namespace,
+        workflowExecution,
+        reason: `build ${from} is gone and its history does not replay on build ${build}`,
+        workflowTaskFinishEventId: first.eventId ?? null,
+        // Two workers that start together reset once.
+        requestId: `${runId} ${build}`,
+        postResetOperations: pinned ? [{ updateWorkflowOptions: UNPINNED }] : [],
+      });
+    } else if (pinned) {
+      await client.workflowService.updateWorkflowExecutionOptions({ namespace, workflowExecution, ...UNPINNED });
+    }
+    return true;
+  });
+  if (!changed) return;
   const how = fits ? 'goes on where it is' : 'begins its iteration again, with what the store holds of it';
-  logger.info(`run ${workflowId} was of build ${before}, which no worker serves; on build ${build} it ${how}`);
+  logger.info(`run ${workflowId} was of build ${from}, which no worker serves; on build ${build} it ${how}`);
+}
+
+function bounded<T>(client: Client, ask: () => Promise<T>): Promise<T> {
+  return client.connection.withDeadline(Date.now() + QUESTIONS_BOUND_MS, ask);
+}
+
+/** The build that decided last for an execution; null where none has, or where it is not the one that runs under this id. */
+async function buildOf(client: Client, workflowId: string, runId: string): Promise<string | null> {
+  const now = await client.workflow.getHandle(workflowId).describe();
+  if (now.runId !== runId || now.status.name !== 'RUNNING') return null;
+  return now.raw.workflowExecutionInfo?.mostRecentWorkerVersionStamp?.buildId || null;
+}
+
+async function buildsAt({ client, queue }: TakeOver): Promise<Set<string | null>> {
+  const pollers = await pollersOf(client.workflowService, client.options.namespace, queue, QUEUE_KIND.workflow);
+  return new Set(pollers.map(({ build }) => build));
+}
+
+async function mayTakeOver({ client, queue, build, pinned }: TakeOver): Promise<boolean> {
+  return !pinned || (await currentBuildOf(client.workflowService, client.options.namespace, queue, QUEUE_KIND.workflow)) === build;
 }
 
 /** Whether this code decides as the history says. */

@@ -24,7 +24,7 @@ import { buildId, workflowBundle } from './bundle.ts';
 import type { WorkerConfig } from './config.ts';
 import { giveBack } from './give-back.ts';
 import { readDeadIdentities, startReporter } from './report.ts';
-import { takeOverRuns } from './take-over.ts';
+import { keepTakingOver } from './take-over.ts';
 import { ownMetrics, telemetryOptions, workerLogger } from './telemetry.ts';
 
 /** How long a starting worker goes on trying to reach Temporal: a supervised server that was just killed is back within this. */
@@ -39,8 +39,6 @@ const HEARTBEAT_THROTTLE_MS = 1_000;
  * workflow that it held stands still. Too short only costs a replay.
  */
 const STICKY_BOUND_MS = 3_000;
-/** How often runs are looked for whose build is gone. The last worker of a build counts as gone some 75 s after it was seen. */
-const TAKE_OVER_INTERVAL_MS = 60_000;
 
 /** What the worker runs. */
 export interface WorkerCode {
@@ -124,14 +122,8 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
 
   let stopTakingOver = (): void => undefined;
   if (bundle !== null) {
-    // What cannot be asked now is asked at the next round.
-    const round = () =>
-      takeOverRuns({ client, queue, build, codePath: bundle.codePath, logger }).catch((error: unknown) =>
-        logger.warn(`runs of other builds cannot be looked for: ${String(error)}`),
-      );
-    await round();
-    const timer = setInterval(() => void round(), TAKE_OVER_INTERVAL_MS);
-    stopTakingOver = () => clearInterval(timer);
+    const pinned = config.versioning === 'pinned';
+    stopTakingOver = await keepTakingOver({ client, queue, build, codePath: bundle.codePath, pinned, logger });
   }
 
   let state: 'running' | 'draining' = 'running';

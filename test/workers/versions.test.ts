@@ -1,5 +1,5 @@
 /**
- * New code under running loops: histories of released versions replay on the bundle, and a run whose version is gone is taken over, whether its history
+ * New code under running loops: recorded histories replay on the bundle, and a run whose version is gone is taken over, whether its history
  * replays or not. On real servers, with real workers.
  */
 import assert from 'node:assert/strict';
@@ -15,7 +15,7 @@ import { digestJson } from '../../core/digest.ts';
 import { loadRecipe } from '../../recipes/load.ts';
 import { buildId, workflowBundle } from '../../workers/bundle.ts';
 import { RATCHET_CODE } from '../../workers/process.ts';
-import { takeOverRun } from '../../workers/take-over.ts';
+import { takeOverRun, takeOverRuns, type TakeOver } from '../../workers/take-over.ts';
 import type { LoopInput, LoopResult } from '../../workflows/durable-loop.ts';
 import { QUEUES, taskQueue } from '../../workflows/task-queues.ts';
 import { eventually, startFleet, type Fleet } from './fixtures/fleet.ts';
@@ -31,7 +31,7 @@ const MODULES = {
   other: join(FIXTURES, 'other', 'workflows.ts'),
 };
 type Version = keyof typeof MODULES;
-/** A new version is routed to within a second or two; on a machine with twenty processes waiting for its two cores it was seen to take a minute. */
+/** A new version is routed to within a second or two; on a busy machine of two cores it was seen to take a minute. */
 const ROUTING_BOUND_MS = 120_000;
 /** Every step is checkpointed. */
 const ALWAYS = { RATCHET_CHECKPOINT_INTERVAL_MS: '0' };
@@ -71,7 +71,7 @@ async function refused(version: Version): Promise<string[]> {
   return names.sort();
 }
 
-test('histories of every released version replay on the bundle, and on none that decides otherwise', async () => {
+test('the recorded histories of earlier builds replay on the bundle, and on none that decides otherwise', async () => {
   assert.ok(histories.length >= 5, `${histories.length} histories`);
   assert.deepEqual(await refused('ratchet'), []);
   assert.deepEqual(await refused('other'), histories.map((path) => basename(path)).sort());
@@ -135,6 +135,25 @@ test('a run whose version is gone goes on with a later one, and from its checkpo
   assert.deepEqual(again.build, [[builds.test], [builds.other]]);
 });
 
+/** What a worker of a version does for a fleet. `onDownload`: called when it has the history of a run, which it replays next. */
+function takingOver(name: string, version: Version, onDownload: () => unknown = () => {}): TakeOver {
+  const { workflow } = fleet.client;
+  const watched = Object.assign(Object.create(workflow) as typeof workflow, {
+    getHandle: (workflowId: string, runId?: string) => {
+      const handle = workflow.getHandle(workflowId, runId);
+      const fetchHistory = async () => {
+        const history = await handle.fetchHistory();
+        await onDownload();
+        return history;
+      };
+      return { ...handle, fetchHistory };
+    },
+  });
+  const client = Object.create(fleet.client, { workflow: { value: watched } }) as typeof fleet.client;
+  const logger = new DefaultLogger('ERROR');
+  return { client, queue: taskQueue('loop', name), build: builds[version], ...bundles[version], pinned: false, logger };
+}
+
 test('a run that has ended is not brought back, though its build is gone and the list still shows it', async () => {
   const first = await fleet.worker('ended', QUEUES);
   const run = await fleet.call('ended', {
@@ -144,10 +163,41 @@ test('a run that has ended is not brought back, though its build is gone and the
   });
   await run.result();
   first.kill('SIGKILL');
-  const takeOver = { client: fleet.client, queue: taskQueue('loop', 'ended'), build: builds.other, logger: new DefaultLogger('ERROR') };
-  await takeOverRun({ ...takeOver, ...bundles.other }, new Set(), run.workflowId, run.firstExecutionRunId);
+  await takeOverRun(takingOver('ended', 'other'), builds.test, run.workflowId, run.firstExecutionRunId);
   const { runId, status } = await fleet.client.workflow.getHandle(run.workflowId).describe();
   assert.deepEqual([runId, status.name], [run.firstExecutionRunId, 'COMPLETED']);
+});
+
+test('no history is downloaded of a run that is served or of this build; what is begun in place of a run while it is replayed stays as it is', async () => {
+  const { client } = fleet;
+  const first = await fleet.worker('restarted', QUEUES);
+  const input: CountInput = { steps: 100_000, stepMs: 25, log: join(fleet.directory, 'restarted.log') };
+  const run = await fleet.call('restarted', { queue: 'gpu', name: 'count', input });
+  await eventually('step 1', () => readLog(input.log).length > 0);
+  await eventually('the run in the list', async () => {
+    for await (const { workflowId } of client.workflow.list({ query: "ExecutionStatus = 'Running'" }))
+      if (workflowId === run.workflowId) return true;
+    return false;
+  });
+  const refusing = () => assert.fail('a history is downloaded');
+  assert.deepEqual(await takeOverRuns(takingOver('restarted', 'other', refusing), new Set()), new Set());
+  first.kill('SIGKILL');
+  await once(first, 'exit');
+  assert.deepEqual(await takeOverRuns(takingOver('restarted', 'test', refusing), new Set()), new Set());
+
+  const begun: string[] = [];
+  const restart = async () => {
+    await run.terminate();
+    begun.push(
+      (await client.workflow.start('callStage', { workflowId: run.workflowId, taskQueue: taskQueue('loop', 'restarted') }))
+        .firstExecutionRunId,
+    );
+  };
+  assert.deepEqual(await takeOverRuns(takingOver('restarted', 'other', restart), new Set()), new Set([builds.test]));
+  const now = client.workflow.getHandle(run.workflowId);
+  const { runId, status } = await now.describe();
+  assert.deepEqual([[runId], status.name], [begun, 'RUNNING']);
+  await now.terminate();
 });
 
 /** Makes a build the current one, as an operator does with Temporal's own command, and waits until the loop's queue knows. */
@@ -175,7 +225,7 @@ async function makeCurrent(deploymentName: string, build: string): Promise<void>
   );
 }
 
-test('drill: version N runs, N+1 is deployed beside it; the iteration ends on N, the next is of N+1, the records are those of an undisturbed run', async () => {
+test('drill: version N runs, N+1 is deployed beside it; the iteration ends on N, the next is of N+1, the records are those of an undisturbed run; a run of N+1 goes back to N', async () => {
   const recipe = loadRecipe('agentprm-household', { scale: 'micro', seed: 1, overrides: ['iterations=1', ...SMALL] });
   const undisturbed = await inlineLoop({ recipe, store: fleet.store, runId: 'undisturbed' });
 
@@ -193,7 +243,7 @@ test('drill: version N runs, N+1 is deployed beside it; the iteration ends on N,
   // Held in its first iteration, so that the deployment falls into it on any machine.
   const operator = { by: 'test', reason: 'a deployment' };
   await run.executeUpdate('pause', { args: [operator] });
-  await fleet.worker('drill', [], { ...pinned, RATCHET_TEST_WORKFLOWS: './later/workflows.ts' }, './ratchet-process.ts');
+  const later = await fleet.worker('drill', [], { ...pinned, RATCHET_TEST_WORKFLOWS: './later/workflows.ts' }, './ratchet-process.ts');
   await makeCurrent('drill', builds.later);
   await run.executeUpdate('resume', { args: [operator] });
 
@@ -201,4 +251,26 @@ test('drill: version N runs, N+1 is deployed beside it; the iteration ends on N,
   assert.equal(head.sha256, undisturbed.head.sha256);
   assert.deepEqual(await buildsOf('drilled'), [[builds.ratchet], [builds.later]]);
   assert.equal(headOf(await readChain(fleet.store, 'drilled'))?.sha256, head.sha256);
+
+  // Rolled back, and the workers of N+1 gone: its run is taken by the current build alone, and not while N+1 might only have crashed.
+  await createRun(fleet.store, 'back', recipe);
+  const back = await fleet.client.workflow.start('improvementLoop', {
+    workflowId: 'back',
+    taskQueue: taskQueue('loop', 'drill'),
+    args: [{ ...input, runId: 'back', control: { ...control, paused: true } } satisfies LoopInput],
+  });
+  const described = async () => (await back.describe()).raw.workflowExecutionInfo;
+  await eventually('a decision of N+1', async () => (await described())?.mostRecentWorkerVersionStamp?.buildId === builds.later);
+  await makeCurrent('drill', builds.ratchet);
+  later.kill('SIGKILL');
+  await once(later, 'exit');
+  const [current, neither] = (['ratchet', 'other'] as const).map((version) => ({ ...takingOver('drill', version), pinned: true }));
+  const gone = new Set([builds.later]);
+  const override = async () => (await described())?.versioningInfo?.versioningOverride ?? null;
+  await eventually('a round that misses N+1', async () => (await takeOverRuns(current!, new Set())).has(builds.later));
+  assert.deepEqual(await takeOverRuns(neither!, gone), new Set());
+  assert.equal(await override(), null);
+  assert.deepEqual(await takeOverRuns(current!, gone), gone);
+  assert.equal((await override())?.autoUpgrade, true);
+  await back.terminate();
 });
