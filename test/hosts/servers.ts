@@ -1,6 +1,6 @@
 /**
- * The host with the servers: Temporal and an S3 gateway with accounts, on the loopback address, and before each a door of our own on the network. Temporal's
- * development server speaks no TLS and knows no keys, so the door does both: it wants a client certificate and the API key with every call. The door
+ * The host with the servers: Temporal and an S3 gateway with accounts, on the loopback address, and before each a gate of our own on the network. Temporal's
+ * development server speaks no TLS and knows no keys, so the gate does both: it wants a client certificate and the API key with every call. The gate
  * of the store ends TLS; who may do what there is the gateway's own business.
  *
  * Arguments: folder, address. Ready when it has written `ready` there; ends with SIGTERM.
@@ -9,8 +9,6 @@ import { CreateBucketCommand, PutBucketPolicyCommand, S3Client } from '@aws-sdk/
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { connect as connectHttp2, constants, createSecureServer } from 'node:http2';
-import type { ClientHttp2Session, IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http2';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -18,6 +16,7 @@ import { createServer } from 'node:tls';
 import { ensureServers } from '../../infra/servers.ts';
 import { VERSITYGW } from '../../infra/programs.ts';
 import { resolveProgram } from '../../infra/resolve.ts';
+import { startGate } from '../support/guarded-temporal.ts';
 import { ACCOUNTS, API_KEY, BUCKET, S3_PORT, TEMPORAL_PORT } from './places.ts';
 
 const [folder, address] = process.argv.slice(2) as [string, string];
@@ -98,42 +97,11 @@ createServer(identity, (socket) => {
     one.on('error', () => other.destroy()).on('close', () => other.destroy());
 }).listen(S3_PORT, address);
 
-let behind: ClientHttp2Session | null = null;
-const session = (): ClientHttp2Session => {
-  if (behind && !behind.closed && !behind.destroyed) return behind;
-  behind = connectHttp2(`http://${servers.endpoints.temporal.address}`);
-  // Streams that need it fail by themselves.
-  behind.on('error', () => {});
-  return behind;
-};
-const door = createSecureServer({ ...identity, requestCert: true, rejectUnauthorized: true });
-door.on('sessionError', () => {});
-door.on('stream', (stream, headers) => {
-  stream.on('error', () => {});
-  if (headers['authorization'] !== `Bearer ${API_KEY}`) {
-    // https://grpc.github.io/grpc/core/md_doc_statuscodes.html: UNAUTHENTICATED.
-    stream.respond(
-      { ':status': 200, 'content-type': 'application/grpc', 'grpc-status': '16', 'grpc-message': 'no valid API key' },
-      { endStream: true },
-    );
-    return;
-  }
-  const inner = session().request({ ...headers, ':scheme': 'http', ':authority': servers.endpoints.temporal.address });
-  let trailers: OutgoingHttpHeaders = {};
-  inner.on('response', (answer: IncomingHttpHeaders, flags: number) => {
-    if (stream.destroyed) return;
-    const ends = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0;
-    stream.respond(answer as OutgoingHttpHeaders, ends ? { endStream: true } : { waitForTrailers: true });
-  });
-  inner.on('trailers', (given: IncomingHttpHeaders) => (trailers = given as OutgoingHttpHeaders));
-  stream.on('wantTrailers', () => stream.sendTrailers(trailers));
-  inner.on('error', () => stream.close(constants.NGHTTP2_INTERNAL_ERROR));
-  stream.on('close', () => inner.close(constants.NGHTTP2_CANCEL));
-  stream.pipe(inner);
-  inner.pipe(stream);
+const place = (name: string) => ({ certificate: join(folder, 'tls', `${name}.crt`), key: join(folder, 'tls', `${name}.key`) });
+await startGate(servers.endpoints.temporal.address, { authority: join(folder, 'tls', 'ca.crt'), server: place('servers') }, API_KEY, {
+  host: address,
+  port: TEMPORAL_PORT,
 });
-door.listen(TEMPORAL_PORT, address);
-await once(door, 'listening');
 writeFileSync(join(folder, 'ready'), '');
 await once(process, 'SIGTERM');
 await servers.stop();

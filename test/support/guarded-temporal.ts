@@ -38,7 +38,7 @@ export function makeCertificates(folder: string, clientName: string): Certificat
 }
 
 export interface Gate {
-  /** `localhost:<port>`. */
+  /** `<host>:<port>`. */
   address: string;
   /** Of every call that passed: the name in the client's certificate, and what was called. */
   passed: { client: string; path: string }[];
@@ -55,8 +55,15 @@ function passedOn(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
   return Object.fromEntries(Object.entries(headers).filter(([name]) => ![':authority', ':scheme', 'authorization'].includes(name)));
 }
 
-export async function startGate(temporal: string, { authority, server: own }: Certificates, apiKey: string): Promise<Gate> {
+/** `at`: where it listens; by default at any port of `localhost`. */
+export async function startGate(
+  temporal: string,
+  { authority, server: own }: Pick<Certificates, 'authority' | 'server'>,
+  apiKey: string,
+  at: { host: string; port: number } = { host: 'localhost', port: 0 },
+): Promise<Gate> {
   const upstream = connect(`http://${temporal}`);
+  upstream.on('error', () => {}); // streams that need it fail by themselves
   const server = createSecureServer({
     ca: readFileSync(authority),
     cert: readFileSync(own.certificate),
@@ -77,7 +84,8 @@ export async function startGate(temporal: string, { authority, server: own }: Ce
     stream.on('error', () => {});
     if (headers.authorization !== `Bearer ${apiKey}`) {
       gate.refused++;
-      stream.respond({ ':status': 200, 'content-type': 'application/grpc', 'grpc-status': UNAUTHENTICATED }, { endStream: true });
+      const why = { 'grpc-status': UNAUTHENTICATED, 'grpc-message': 'no valid API key' };
+      stream.respond({ ':status': 200, 'content-type': 'application/grpc', ...why }, { endStream: true });
       return;
     }
     const { subject } = (stream.session!.socket as TLSSocket).getPeerCertificate();
@@ -96,9 +104,9 @@ export async function startGate(temporal: string, { authority, server: own }: Ce
       if (!ended) call.pipe(stream);
     });
   });
-  server.listen(0, 'localhost');
+  server.listen(at.port, at.host);
   await once(server, 'listening');
-  gate.address = `localhost:${(server.address() as AddressInfo).port}`;
+  gate.address = `${at.host}:${(server.address() as AddressInfo).port}`;
   async function close(): Promise<void> {
     for (const session of sessions) session.destroy();
     upstream.destroy();
