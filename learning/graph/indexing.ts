@@ -1,7 +1,7 @@
 /** Operators that pick and sum by index, with their gradients. Indexes are int64 tensors and get none. */
 import { currentProvider } from '../providers.ts';
 import { AxisError, showAxes } from './graph.ts';
-import type { Value } from './graph.ts';
+import type { Backward, Value } from './graph.ts';
 import { DATA_TYPE } from './onnx.ts';
 import { exp, expand, logSoftmax, matmul, mul, one, requireRank, reshape, scale, zeros } from './operators.ts';
 
@@ -19,28 +19,28 @@ export function gather(x: Value, index: Value): Value {
 }
 
 /**
- * out[n] = sum of x[p] where index[p] = n, for the n of `axis`. ScatterElements with reduction add runs in index order on the CPU, hence gives the
- * same bits every time; ScatterND does not.
+ * out[n] = sum of x[p] where index[p] = n, for the n of `axis`. On the CPU ScatterND adds row after row in the order of the index where its session has one
+ * thread, as all of ours have (`lanes/lane-worker.ts`): the same bits every time, and those of ScatterElements, which takes eight times as long.
  */
 export function scatterSum(x: Value, index: Value, axis: string): Value {
   const { graph } = x;
   requireRank('scatterSum', index, 1);
   if (x.axes[0] !== index.axes[0]) throw new AxisError('scatterSum', `${showAxes(x.axes)} and index ${showAxes(index.axes)} differ`);
-  if (currentProvider().name !== 'cpu' && x.axes.length === 2 && graph.size(axis) !== 'symbolic') return oneHotSum(x, index, axis);
+  const onCpu = currentProvider().name === 'cpu';
+  if (!onCpu && x.axes.length === 2 && graph.size(axis) !== 'symbolic') return oneHotSum(x, index, axis);
   const axes = [axis, ...x.axes.slice(1)];
-  const wide = one(
-    graph.node('Reshape', [index, graph.integers([-1, ...x.axes.slice(1).map(() => 1)])], {
-      outputs: [{ axes: [x.axes[0]!, ...x.axes.slice(1).map(() => '1')], type: 'int64' }],
+  const inner = onCpu ? ['1'] : x.axes.slice(1).map(() => '1');
+  const column = one(
+    graph.node('Reshape', [index, graph.integers([-1, ...inner.map(() => 1)])], {
+      outputs: [{ axes: [x.axes[0]!, ...inner], type: 'int64' }],
     }),
   );
-  const indexes = one(graph.node('Expand', [wide, graph.shape(x.axes)], { outputs: [{ axes: x.axes, type: 'int64' }] }));
-  return one(
-    graph.node('ScatterElements', [zeros(x, axes), indexes, x], {
-      outputs: [{ axes }],
-      attributes: { axis: 0, reduction: 'add' },
-      backward: ([dy]) => [undefined, undefined, gather(dy!, index)],
-    }),
-  );
+  const outputs = [{ axes }];
+  const backward: Backward = ([dy]) => [undefined, undefined, gather(dy!, index)];
+  if (onCpu) return one(graph.node('ScatterND', [zeros(x, axes), column, x], { outputs, attributes: { reduction: 'add' }, backward }));
+  const indexes = one(graph.node('Expand', [column, graph.shape(x.axes)], { outputs: [{ axes: x.axes, type: 'int64' }] }));
+  const attributes = { axis: 0, reduction: 'add' };
+  return one(graph.node('ScatterElements', [zeros(x, axes), indexes, x], { outputs, attributes, backward }));
 }
 
 /**
