@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ALLOCATOR_ENVIRONMENT } from '../../learning/compute/allocator.ts';
 import { writeModelFolder } from '../../learning/model-files.ts';
 import { initModel } from '../../learning/model.ts';
 import type { LlamaConfig } from '../../learning/types.ts';
@@ -11,8 +12,6 @@ import type { Sequence } from './workload.ts';
 
 const HERE = import.meta.dirname;
 export const THREADS = 2;
-/** As `learning/compute` sets it for its children. */
-const OURS_ENV = { MALLOC_ARENA_MAX: '2' };
 /** Large blocks are kept instead of being given back to the system after every operator: 2 % faster. */
 const THEIRS_ENV = {
   MALLOC_MMAP_THRESHOLD_: String(32 * 2 ** 20),
@@ -28,7 +27,7 @@ const THEIRS_ENV = {
 export const PYTHON = pythonWith(join(HERE, '../parity/requirements.txt'));
 
 export function ours(script: string): Peer {
-  return new Peer('Ratchet', [process.execPath, join(HERE, script)], OURS_ENV);
+  return new Peer('Ratchet', [process.execPath, join(HERE, script)], { ...ALLOCATOR_ENVIRONMENT });
 }
 export function theirs(name: string, script: string): Peer {
   return new Peer(name, [PYTHON, join(HERE, 'theirs', script)], THEIRS_ENV);

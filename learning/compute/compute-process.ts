@@ -6,6 +6,7 @@ import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { RatchetError } from '../../core/errors.ts';
+import { ALLOCATOR_ENVIRONMENT } from './allocator.ts';
 import { kernelKills, preferAsVictim } from './kernel-memory.ts';
 import { PROTOCOL_VERSION } from './protocol.ts';
 import type { FromChild, JobFailure, ToChild } from './protocol.ts';
@@ -93,9 +94,8 @@ export class ComputeProcess {
     const child = fork(fileURLToPath(new URL('./child.ts', import.meta.url)), [options.jobModule], {
       // The JavaScript heap alone may not exceed the bound; the whole process is watched by its reports.
       execArgv: [`--max-old-space-size=${Math.max(64, Math.floor(options.memoryBytes / 2 ** 20))}`],
-      // Fewer allocator arenas: with one per thread glibc keeps several times the memory that is in use.
       env: {
-        MALLOC_ARENA_MAX: '2',
+        ...ALLOCATOR_ENVIRONMENT,
         ...process.env,
         ...options.env,
         RATCHET_LANES: String(options.lanes),

@@ -35,9 +35,16 @@ export interface SumOrder {
 
 /** Adds gradients of micro-batches to their sum. */
 export function sumPart({ sum, gradients, begins }: SumOrder): void {
-  if (begins) sum.fill(0);
-  // Two at a time: one pass over the sum serves both.
   let k = 0;
+  if (begins) {
+    const [a, b] = gradients;
+    if (!a) sum.fill(0);
+    // 0 first: a sum of nothing but -0 is 0.
+    else if (!b) for (let i = 0; i < sum.length; i++) sum[i] = 0 + a[i]!;
+    else for (let i = 0; i < sum.length; i++) sum[i] = 0 + a[i]! + b[i]!;
+    k = 2;
+  }
+  // Two at a time: one pass over the sum serves both.
   for (; k + 1 < gradients.length; k += 2) {
     const [a, b] = [gradients[k]!, gradients[k + 1]!];
     for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + a[i]! + b[i]!;

@@ -85,6 +85,8 @@ async function obey(order: Order): Promise<Record<string, Float32Array>> {
   }
   if (order.kind === 'sum') {
     order.orders.forEach(sumPart);
+    // Now, and not when the collector comes by: the next outputs are written where these were, into pages that are there.
+    for (const { gradients } of order.orders) for (const { buffer } of gradients) (buffer as ArrayBuffer).transfer(0);
     return {};
   }
   if (order.kind === 'unfold') {

@@ -6,6 +6,7 @@ import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { RatchetError } from '../../core/errors.ts';
+import { ALLOCATOR_ENVIRONMENT } from '../compute/allocator.ts';
 import type { GenerationEvent } from '../continuous-batch.ts';
 import type { GenerationRequest } from '../generation.ts';
 import type { EngineOptions, FromEngine, ScoreGroup, ToEngine } from './protocol.ts';
@@ -162,7 +163,7 @@ export class Engine {
     const child = fork(fileURLToPath(new URL('./engine-child.ts', import.meta.url)), [JSON.stringify(this.#options)], {
       serialization: 'advanced',
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      env: { MALLOC_ARENA_MAX: '2', ...process.env },
+      env: { ...ALLOCATOR_ENVIRONMENT, ...process.env },
     });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr]) {
