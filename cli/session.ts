@@ -11,6 +11,7 @@ import { RatchetError } from '../core/errors.ts';
 import { homePaths, readHome } from '../infra/home.ts';
 import { connectionFailure, temporalConfig } from '../infra/temporal-config.ts';
 import { endpointEnvironment, ratchetHome, runningServers, serversStatus, type Endpoints } from '../infra/servers.ts';
+import { startTraces, tracesWanted, type Traces } from '../infra/traces.ts';
 import { borrowServers, type Borrowed } from './borrow.ts';
 import { asRatchetError } from './failures.ts';
 import { note } from './output.ts';
@@ -54,30 +55,35 @@ export interface Session {
 export function sessionOf(endpoints: Endpoints, borrowed: Borrowed | null = null): Session {
   const environment = { ...process.env, RATCHET_HOME: home(), ...endpointEnvironment(endpoints) };
   const store = ArtifactStore.connect({ ...storeConfigFromEnvironment(environment), cacheBytes: CACHE_BYTES });
+  let traces: Promise<Traces> | null = null;
   let client: Promise<Client> | null = null;
+  const connected = async (): Promise<Client> => {
+    if (tracesWanted(process.env)) traces ??= startTraces('ratchet', (message) => note(`ratchet: ${message}`));
+    return connect(endpoints, await traces);
+  };
   return {
     home: home(),
     endpoints,
     environment,
     store,
     borrowed,
-    temporal: () => (client ??= connect(endpoints)),
+    temporal: () => (client ??= connected()),
     async close() {
       store.close();
       // A connection that failed has nothing to close.
-      const connected = await client?.catch(() => null);
-      await connected?.connection.close();
+      await (await client?.catch(() => null))?.connection.close();
+      await (await traces)?.end();
       await borrowed?.end();
     },
   };
 }
 
 /** Temporal with the TLS and keys that its own environment variables and files say, where the environment named the server; plain for our own. */
-async function connect({ temporal: { address, namespace, own } }: Endpoints): Promise<Client> {
+async function connect({ temporal: { address, namespace, own } }: Endpoints, traces: Traces | null): Promise<Client> {
   const { connectionOptions } = own ? { connectionOptions: {} } : temporalConfig();
   try {
     const connection = await Connection.connect({ ...connectionOptions, address, connectTimeout: CONNECT_BOUND_MS });
-    return new Client({ connection, namespace });
+    return new Client({ connection, namespace, ...(traces && { interceptors: { workflow: [traces.client] } }) });
   } catch (error) {
     throw new RatchetError('Unavailable', `Temporal at ${address} does not answer: ${connectionFailure(error)}`, { cause: error });
   }

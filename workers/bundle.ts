@@ -12,6 +12,8 @@ import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
+/** In every bundle, whoever traces: see there. */
+const INTERCEPTORS = [join(ROOT, 'workflows', 'traces.ts')];
 
 /**
  * Where workflow code may come from: the workflows themselves, and the two folders whose values they may use. And the activities: their names, inputs and
@@ -31,7 +33,7 @@ export async function workflowBundle(
 ): Promise<{ codePath: string }> {
   const codePath = join(directory, `workflows-${build}.js`);
   if (!existsSync(codePath)) {
-    const { code } = await bundleWorkflowCode({ workflowsPath, logger });
+    const { code } = await bundleWorkflowCode({ workflowsPath, workflowInterceptorModules: INTERCEPTORS, logger });
     await mkdir(directory, { recursive: true });
     const draft = join(directory, `.${randomUUID()}.js`);
     await writeFile(draft, code);

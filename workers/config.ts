@@ -8,6 +8,7 @@ import { STALL_BOUND_MS, STOP_BOUND_MS } from '../activities/activities.ts';
 import type { Queue } from '../activities/stage.ts';
 import { badInput } from '../core/errors.ts';
 import { homePaths, ratchetHome } from '../infra/home.ts';
+import { tracesWanted } from '../infra/traces.ts';
 import { currentProvider } from '../learning/providers.ts';
 import type { Provider } from '../learning/providers.ts';
 import { DEFAULT_FLEET, QUEUES } from '../workflows/task-queues.ts';
@@ -37,6 +38,8 @@ export interface WorkerConfig {
   logFormat: (typeof LOG_FORMATS)[number];
   /** `<address>:<port>` to answer Prometheus at; null: nowhere. */
   metrics: string | null;
+  /** Whether what it does is traced. */
+  traces: boolean;
 }
 
 /**
@@ -63,7 +66,7 @@ const LOG_LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const;
  * Reads `RATCHET_HOME`, `RATCHET_FLEET`, `RATCHET_VERSIONING` (default `none`), `RATCHET_CPU_SLOTS` (default: one per core), `RATCHET_LANES` (threads of the `gpu` slot; default: one per core), `RATCHET_CPU_LANES`
  * (of each `cpu` slot; default 1), `RATCHET_EXECUTION_PROVIDER` (of the `gpu` slot; default `cpu`),
  * `RATCHET_MEMORY_MB` (per slot), `RATCHET_SIGNING_KEY`, `RATCHET_STALL_BOUND_MS`, `RATCHET_STOP_BOUND_MS`, `RATCHET_LOG_LEVEL`,
- * `RATCHET_LOG_FORMAT` (`text` or `json`) and `RATCHET_METRICS` (`<address>:<port>`; default: no metrics). Throws BadInput.
+ * `RATCHET_LOG_FORMAT` (`text` or `json`), `RATCHET_METRICS` (`<address>:<port>`; default: no metrics) and what says whether to trace. Throws BadInput.
  */
 export function workerConfig(roles: readonly Queue[], env: Environment = process.env): WorkerConfig {
   if (roles.length === 0 || roles.some((role) => !QUEUES.includes(role)) || new Set(roles).size !== roles.length) {
@@ -102,6 +105,7 @@ export function workerConfig(roles: readonly Queue[], env: Environment = process
     logLevel,
     logFormat,
     metrics: metricsAddress(env['RATCHET_METRICS'] || null),
+    traces: tracesWanted(env),
   };
 }
 

@@ -16,10 +16,12 @@ import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import { connectionFailure, temporalConfig } from '../infra/temporal-config.ts';
+import { startTraces, type Traces } from '../infra/traces.ts';
 import { ComputePool } from '../learning/compute/pool.ts';
 import { providerEnvironment } from '../learning/providers.ts';
 import type { EndingSinks } from '../workflows/ending.ts';
 import { taskQueue } from '../workflows/task-queues.ts';
+import type { TraceSinks } from '../workflows/traces.ts';
 import { buildId, workflowBundle } from './bundle.ts';
 import type { WorkerConfig } from './config.ts';
 import { giveBack } from './give-back.ts';
@@ -80,6 +82,8 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
     logger.warn(`what a dead worker held cannot be given back; its missing heartbeats will do it: ${String(error)}`),
   );
   const store = ArtifactStore.connect(storeConfig);
+  const traces = config.traces ? await startTraces('ratchet-worker', (message) => logger.warn(message)) : null;
+  const sinks = { ...endingSinks(store), ...traceSinks(traces) };
   const pools: Partial<Record<Queue, ComputePool>> = {};
   const workers: Worker[] = [];
   for (const role of roles) {
@@ -108,7 +112,8 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
           ...createStageActivities({ names, pool, stallBoundMs, stopBoundMs }),
           ...(role === 'loop' && createRecordActivities(store, signingKey(config.signingKey))),
         },
-        ...(role === 'loop' && bundle && { workflowBundle: { codePath: bundle.codePath }, sinks: endingSinks(store) }),
+        ...(role === 'loop' && bundle && { workflowBundle: { codePath: bundle.codePath }, sinks }),
+        ...(traces && { interceptors: { activity: [traces.activity] } }),
         stickyQueueScheduleToStartTimeout: STICKY_BOUND_MS,
         // One stage call per compute child. The SDK reserves a slot before it asks for work, so nothing is taken that would have to wait here.
         maxConcurrentActivityTaskExecutions: slots,
@@ -153,6 +158,7 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
     const failures = (await Promise.allSettled(runs)).flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
     await Promise.all(Object.values(pools).map((pool) => pool.close()));
     await reporter.stop();
+    await traces?.end();
     store.close();
     // A worker that was cut off still holds the connection; it ends with the process.
     if (failures.length > 0) throw failures[0];
@@ -175,6 +181,11 @@ function installRuntime(config: WorkerConfig, logger: Logger): Runtime {
 /** Where a run's last word goes. A note that cannot be written is logged by the SDK and missed by nobody but `ratchet ls`. */
 function endingSinks(store: ArtifactStore): InjectedSinks<EndingSinks> {
   return { runs: { ended: { fn: ({ workflowId }, ending) => noteEnding(store, workflowId, ending), callDuringReplay: false } } };
+}
+
+/** Of a run that is traced, but not here, the span is dropped. What is decided again is not told again. */
+function traceSinks(traces: Traces | null): InjectedSinks<TraceSinks> {
+  return { traces: { ended: { fn: (_info, span) => traces?.workflowEnded(span), callDuringReplay: false } } };
 }
 
 async function connect(options: NativeConnectionOptions): Promise<NativeConnection> {

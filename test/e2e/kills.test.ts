@@ -20,6 +20,7 @@ import {
   waitFor,
   type Home,
 } from '../support/loop.ts';
+import { startCollector } from '../support/collector.ts';
 import type { Moment } from '../support/strike-at.ts';
 
 /** Demonstrations, warm start, collection (after 5 shards of demonstrations and 4 of reports), fit, update, evaluation: what takes long enough to be hit. */
@@ -55,13 +56,21 @@ for (const target of ['child', 'worker', 'temporal', 's3'] as const) {
       hurt,
       MOMENTS.map((moment) => ({ target, moment })),
     );
-    const run = cli(hurt, MICRO, plan.env);
+    const collector = await startCollector();
+    const run = cli(hurt, MICRO, { ...plan.env, ...collector.environment });
     const { code } = await run.exited;
+    await collector.close();
     assert.equal(code, 0, `${run.output()}\n${logOf(hurt, 'workers.log').slice(-4000)}`);
     assert.deepEqual(
       MOMENTS.map((_, index) => index).filter((index) => !plan.struck(index)),
       [],
       'every planned kill struck',
+    );
+    // What is decided again after a kill is not told again.
+    assert.equal(new Set(collector.spans.map(({ spanId }) => spanId)).size, collector.spans.length, 'no span twice');
+    assert.ok(
+      collector.spans.some(({ name }) => name === 'RunWorkflow:improvementLoop'),
+      'traced',
     );
     const { head, report } = await readRun(hurt);
     assert.equal(head, undisturbed);

@@ -1,9 +1,11 @@
-/** One undisturbed run through the product, as a user starts it, and what must be true of it. */
+/** One undisturbed run through the product, as a user starts it, traced, and what must be true of it. */
 import assert from 'node:assert/strict';
 import { createPublicKey } from 'node:crypto';
+import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { Connection } from '@temporalio/client';
+import { Client, Connection } from '@temporalio/client';
+import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 import { replayRun } from '../../activities/replay.ts';
 import type { StageRegistry } from '../../activities/run-stage.ts';
 import { closeDecoders, storeModel } from '../../activities/stages/models.ts';
@@ -22,6 +24,7 @@ import { homePaths } from '../../infra/home.ts';
 import { endpointEnvironment, ensureServers, type Servers } from '../../infra/servers.ts';
 import { numericFingerprint } from '../../learning/compute/fingerprint.ts';
 import { loadRecipe } from '../../recipes/load.ts';
+import { startCollector, type Collector } from '../support/collector.ts';
 import { bareEnvironment, cli, MICRO, newHome, processesWithHome } from '../support/loop.ts';
 
 /** The project's own bound on a payload. */
@@ -32,10 +35,12 @@ const MOST_EVENTS = 2_000;
 const home = newHome();
 let servers: Servers;
 let store: ArtifactStore;
+let collector: Collector;
 let output = '';
 
 before(async () => {
-  const run = cli(home, MICRO);
+  collector = await startCollector();
+  const run = cli(home, MICRO, collector.environment);
   const { code } = await run.exited;
   output = run.output();
   assert.equal(code, 0, output);
@@ -44,6 +49,7 @@ before(async () => {
   store = ArtifactStore.connect(storeConfigFromEnvironment(endpointEnvironment(servers.endpoints)));
 });
 after(async () => {
+  await collector?.close();
   store?.close();
   await servers?.stop();
   home.remove();
@@ -67,24 +73,69 @@ test('the loop in one process, without Temporal, reaches the same records', asyn
   assert.equal(headOf(inline)?.sha256, headOf(durable)?.sha256);
 });
 
-test('no payload in any history is above 64 KiB, and the histories are short: one iteration each', async () => {
+/** The histories of the run, one for each iteration. */
+async function histories() {
   const connection = await Connection.connect({ address: servers.endpoints.temporal.address });
   try {
-    const { executions } = await connection.workflowService.listWorkflowExecutions({ namespace: 'default', query: 'WorkflowId = "run"' });
-    assert.equal(executions.length, 3, 'the warm start and two iterations');
-    for (const { execution } of executions) {
-      const { history } = await connection.workflowService.getWorkflowExecutionHistory({
-        namespace: 'default',
-        execution: execution ?? null,
-      });
-      const events = history?.events ?? [];
-      assert.ok(events.length > 20 && events.length < MOST_EVENTS, `${events.length} events`);
-      const largest = Math.max(...payloadSizes(events));
-      assert.ok(largest > 100 && largest <= LARGEST_PAYLOAD_BYTES, `largest payload ${largest} bytes`);
-    }
+    const { workflow } = new Client({ connection });
+    const executions = await listed(workflow.list({ query: 'WorkflowId = "run"' }));
+    return await Promise.all(executions.map(({ workflowId, runId }) => workflow.getHandle(workflowId, runId).fetchHistory()));
   } finally {
     await connection.close();
   }
+}
+
+test('no payload in any history is above 64 KiB, and the histories are short: one iteration each', async () => {
+  const all = await histories();
+  assert.equal(all.length, 3, 'the warm start and two iterations');
+  for (const { events } of all) {
+    assert.ok(events && events.length > 20 && events.length < MOST_EVENTS, `${events?.length} events`);
+    const largest = Math.max(...payloadSizes(events));
+    assert.ok(largest > 100 && largest <= LARGEST_PAYLOAD_BYTES, `largest payload ${largest} bytes`);
+  }
+});
+
+test('one trace holds the launch, every iteration beneath it, and every stage call beneath its iteration', async () => {
+  const { spans } = collector;
+  assert.equal(new Set(spans.map(({ traceId }) => traceId)).size, 1);
+  assert.equal(new Set(spans.map(({ spanId }) => spanId)).size, spans.length, 'no span twice');
+  const [launch, ...more] = spans.filter(({ parentSpanId }) => parentSpanId === undefined);
+  assert.deepEqual([launch?.name, launch?.service, more], ['StartWorkflow:improvementLoop', 'ratchet', []]);
+  const iterations = spans.filter(({ parentSpanId }) => parentSpanId === launch?.spanId);
+  assert.deepEqual(
+    iterations.map(({ name, service, status }) => [name, service, status]),
+    Array.from({ length: 3 }, () => ['RunWorkflow:improvementLoop', 'ratchet-worker', 1]),
+  );
+  const calls = spans.filter((span) => span !== launch && !iterations.includes(span));
+  for (const { name, parentSpanId, startMs, endMs } of calls) {
+    const iteration = iterations.find(({ spanId }) => spanId === parentSpanId);
+    assert.ok(iteration && iteration.startMs <= startMs && endMs <= iteration.endMs, name);
+  }
+  const scheduled = (await histories()).flatMap(({ events }) =>
+    (events ?? []).flatMap((event) => event.activityTaskScheduledEventAttributes?.activityType?.name ?? []),
+  );
+  assert.deepEqual(calls.map(({ name }) => name).sort(), scheduled.map((name) => `RunActivity:${name}`).sort());
+});
+
+test('what is decided does not depend on who traces: the histories replay as they are, and as if nobody had', async () => {
+  Runtime.install({ logger: new DefaultLogger('ERROR') });
+  const quiet = { callDuringReplay: false, fn: () => assert.fail('told while a history is replayed') };
+  const [codePath] = globSync(join(home.path, 'cache', 'workflows-*.js'));
+  assert.ok(codePath);
+  const replayed = async (untraced: boolean) => {
+    const all = await histories();
+    const [first] = all.flatMap(({ events }) => events?.[0]?.workflowExecutionStartedEventAttributes ?? []);
+    assert.ok(first?.header?.fields?.['_tracer-data'], 'traced');
+    if (untraced)
+      for (const event of all.flatMap(({ events }) => events ?? []))
+        for (const begun of [event.workflowExecutionStartedEventAttributes, event.activityTaskScheduledEventAttributes])
+          if (begun) begun.header = null;
+    const given = all.map((history) => ({ workflowId: 'run', history }));
+    const results = await listed(Worker.runReplayHistories({ workflowBundle: { codePath }, sinks: { traces: { ended: quiet } } }, given));
+    return results.map(({ error }) => error);
+  };
+  for (const untraced of [false, true])
+    assert.deepEqual(await replayed(untraced), [undefined, undefined, undefined], `untraced: ${untraced}`);
 });
 
 test('the policy and the reward model leave the store as folders, and a folder goes back as the same model', async () => {
@@ -164,6 +215,12 @@ test('a closed iteration cannot be closed again with something else', async () =
   assert.deepEqual(await appendRecord(store, 'run', asked), closed.ref, 'asked again after later stages were committed: the same record');
   await assert.rejects(appendRecord(store, 'run', { ...last, body: { ...last.body, policy: null } }), { type: 'Conflict' });
 });
+
+async function listed<T>(all: AsyncIterable<T>): Promise<T[]> {
+  const found: T[] = [];
+  for await (const one of all) found.push(one);
+  return found;
+}
 
 /** Sizes of all byte strings named `data` anywhere in the events: Temporal's payloads. */
 function payloadSizes(value: unknown): number[] {

@@ -63,6 +63,19 @@ describe('worker configuration', () => {
     assert.equal(fleet, 'ratchet');
   });
 
+  test('traces are wanted where the standard environment names a collector, and only there', () => {
+    const collector = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318' };
+    const wanted: [Record<string, string>, boolean][] = [
+      [{}, false],
+      [{ OTEL_EXPORTER_OTLP_ENDPOINT: '' }, false],
+      [collector, true],
+      [{ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'https://collector.example.org/v1/traces' }, true],
+      [{ ...collector, OTEL_SDK_DISABLED: 'true' }, false],
+      [{ ...collector, OTEL_TRACES_EXPORTER: 'none' }, false],
+    ];
+    for (const [env, traces] of wanted) assert.equal(workerConfig(['loop'], env).traces, traces, JSON.stringify(env));
+  });
+
   test('wrong values are refused, naming the variable', () => {
     const wrong: Record<string, string>[] = [
       { RATCHET_CPU_SLOTS: '0' },
@@ -74,6 +87,9 @@ describe('worker configuration', () => {
       { RATCHET_FLEET: 'a.b' },
       { RATCHET_VERSIONING: 'on' },
       { RATCHET_LOG_LEVEL: 'LOUD' },
+      { OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4318' },
+      { OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'grpc', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4317' },
+      { OTEL_TRACES_EXPORTER: 'zipkin', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318' },
     ];
     for (const env of wrong) {
       const name = Object.keys(env)[0]!;
