@@ -61,6 +61,9 @@ const LABELS: Record<string, string> = {
 /** The phases that trainings report while they train. */
 const TRAINING = new Set(['warm start', 'reward model', 'policy update']);
 
+/** `temporal.api.enums.v1.WorkflowTaskFailedCause`: WORKFLOW_WORKER_UNHANDLED_FAILURE and NON_DETERMINISTIC_ERROR. */
+const BUGS = new Set([14, 24]);
+
 /** How a history ended. */
 export type Close =
   | { kind: 'completed' }
@@ -76,6 +79,8 @@ export class ActivityLog {
   phase: Phase | null = null;
   iteration: number | null = null;
   close: Close | null = null;
+  /** What the workflow's own code failed of, where it has decided nothing since. */
+  bug: string | null = null;
   #phases = 0;
   readonly #activities = new Map<string, Activity>();
   /** What plans and their shards are shown as, by the digest of the plan. */
@@ -110,6 +115,9 @@ export class ActivityLog {
     else if (again) this.#steer(again.request?.input?.name ?? '');
     const attributes = event.upsertWorkflowSearchAttributesEventAttributes?.searchAttributes?.indexedFields;
     if (attributes) this.#tell(attributes);
+    const failed = event.workflowTaskFailedEventAttributes;
+    if (event.workflowTaskCompletedEventAttributes) this.bug = null;
+    else if (failed && BUGS.has(Number(failed.cause))) this.bug = failureText(failed.failure);
     this.close ??= closeOf(event);
   }
 

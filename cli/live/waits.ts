@@ -23,6 +23,8 @@ export interface Situation {
   pending: readonly Pending[];
   /** Queues of the waiting work, and of the workflow itself, that no worker polls. */
   unserved: readonly string[];
+  /** The workflow's own code failed; Temporal has it tried again for as long as it does. */
+  bug: { failure: string; attempt: number } | null;
   servers: ServersStatus | null;
   /** A process of this machine keeps workers up: they are on their way. */
   hosted: boolean;
@@ -31,7 +33,7 @@ export interface Situation {
 }
 
 /** One line per reason, the most general first. Empty while the work goes on. */
-export function waitingFor({ nowMs, pending, unserved, servers, hosted, borrowed }: Situation): string[] {
+export function waitingFor({ nowMs, pending, unserved, bug, servers, hosted, borrowed }: Situation): string[] {
   const reasons: string[] = [];
   if (servers?.disk?.full)
     reasons.push(
@@ -46,6 +48,10 @@ export function waitingFor({ nowMs, pending, unserved, servers, hosted, borrowed
       reasons.push(`${title} is ${status.state}${status.reason ? `: ${status.reason}` : ''}`);
   }
   if (borrowed) return [...reasons, 'interrupted: nothing is up on this machine; `npm start` or `npx ratchet up` goes on'];
+  if (bug !== null)
+    reasons.push(
+      `a bug in the loop's own code (try ${bug.attempt}): ${bug.failure}; the run goes on by itself where mended code is deployed`,
+    );
   if (unserved.length > 0 && hosted) reasons.push('the workers of this machine are being started');
   else
     for (const queue of unserved) {

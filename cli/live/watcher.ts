@@ -56,6 +56,8 @@ export class RunWatcher {
   #unserved: string[] = [];
   /** Whether the workflow itself waits for a worker. */
   #loopWaits = false;
+  /** How often the decision at hand was tried; 0: none is. */
+  #tries = 0;
   #queue: string | null = null;
   /** The build that alone may serve the run; null where any may. */
   #build: string | null = null;
@@ -150,8 +152,16 @@ export class RunWatcher {
         `asks for approval of the better policy: \`npx ratchet approve ${this.#runId}\` or \`npx ratchet reject ${this.#runId}\``,
       );
     const borrowed = this.#session.borrowed !== null;
-    const situation = { nowMs, pending: this.#pending, unserved: this.#unserved, servers: this.#servers, hosted: this.#hosted, borrowed };
-    const reasons = waitingFor(situation);
+    const { bug: failure } = this.#log;
+    const reasons = waitingFor({
+      nowMs,
+      pending: this.#pending,
+      unserved: this.#unserved,
+      bug: failure === null ? null : { failure, attempt: this.#tries },
+      servers: this.#servers,
+      hosted: this.#hosted,
+      borrowed,
+    });
     // Where a server of ours is known to be away, that it does not answer is no news.
     return [...paused, ...(reasons.length > 0 ? reasons : this.#troubles.values())];
   }
@@ -294,6 +304,7 @@ export class RunWatcher {
       this.#build = pinned ? (versioning.deploymentVersion?.buildId ?? null) : null;
       const task = raw.pendingWorkflowTask;
       this.#loopWaits = task !== null && task !== undefined && !task.startedTime;
+      this.#tries = task?.attempt ?? 0;
       this.#log.hear(heartbeats);
     });
   }

@@ -81,6 +81,21 @@ describe('the history of an execution', () => {
     assert.deepEqual(log.control, { paused: false, stopping: true, amendments: [] });
   });
 
+  test('a bug of the loop itself, until something is decided again', () => {
+    const log = collecting();
+    // WORKFLOW_WORKER_UNHANDLED_FAILURE; that of a reset (RESET_WORKFLOW, 11) is no bug.
+    const failed = (cause: number) =>
+      event({
+        workflowTaskFailedEventAttributes: { cause, failure: { message: 'x is undefined', applicationFailureInfo: { type: 'TypeError' } } },
+      });
+    log.apply(failed(11));
+    assert.equal(log.bug, null);
+    log.apply(failed(14));
+    assert.equal(log.bug, 'TypeError: x is undefined');
+    log.apply(event({ workflowTaskCompletedEventAttributes: {} }));
+    assert.equal(log.bug, null);
+  });
+
   test('how it ended, with the failure that Ratchet knows by type', () => {
     const log = collecting();
     assert.equal(log.close, null);
@@ -117,6 +132,7 @@ describe('what a run waits for', () => {
         nowMs: 0,
         pending: [pending({})],
         unserved: [],
+        bug: null,
         servers: { temporal: well, s3: well, disk: null },
         hosted: false,
         borrowed: false,
@@ -128,15 +144,16 @@ describe('what a run waits for', () => {
   test('servers that run for a look only: nothing works, whatever was under way when everything died', () => {
     const lost = [pending({ state: 'running', lost: true })];
     const servers = { temporal: well, s3: well, disk: null };
-    assert.deepEqual(waitingFor({ nowMs: 0, pending: lost, unserved: ['ratchet-loop'], servers, hosted: false, borrowed: true }), [
-      'interrupted: nothing is up on this machine; `npm start` or `npx ratchet up` goes on',
-    ]);
+    assert.deepEqual(
+      waitingFor({ nowMs: 0, pending: lost, unserved: ['ratchet-loop'], bug: null, servers, hosted: false, borrowed: true }),
+      ['interrupted: nothing is up on this machine; `npm start` or `npx ratchet up` goes on'],
+    );
   });
 
   test('a full disk is named even while the servers on it still run', () => {
     const servers = { temporal: well, s3: well, disk: { freeBytes: 0, full: true } };
     assert.match(
-      waitingFor({ nowMs: 0, pending: [], unserved: [], servers, hosted: true, borrowed: false }).join(),
+      waitingFor({ nowMs: 0, pending: [], unserved: [], bug: null, servers, hosted: true, borrowed: false }).join(),
       /^the disk is full: 0 bytes are free/,
     );
   });
@@ -152,6 +169,7 @@ describe('what a run waits for', () => {
         pending({ id: '3', stage: 'reward model', state: 'running', lost: true }),
       ],
       unserved: ['ratchet-gpu'],
+      bug: null,
       servers: { temporal: well, s3, disk: null },
       hosted: false,
       borrowed: false,

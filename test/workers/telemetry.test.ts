@@ -9,6 +9,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { parse } from 'yaml';
+import { RunWatcher } from '../../cli/live/watcher.ts';
 import { workerConfig } from '../../workers/config.ts';
 import { QUEUES, taskQueue } from '../../workflows/task-queues.ts';
 import { eventually, failureOf, startFleet, type Fleet } from './fixtures/fleet.ts';
@@ -97,6 +98,14 @@ test('a worker answers Prometheus with every metric and label that alerts and da
   let last: string[] = [];
   await eventually('every metric', async () => (last = await missing()).length === 0).catch((error: Error) =>
     assert.fail(`${error.message}: ${last.join(', ')}`),
+  );
+  // Whoever looks at it without Prometheus is told as well, and how often it was tried.
+  const { home, endpoints, environment, store, client } = fleet;
+  const session = { home, endpoints, environment, store, borrowed: null, temporal: async () => client, close: async () => {} };
+  const seen = async () => (await new RunWatcher(session, 'unknown').look()).waiting.find((reason) => /\(try [2-9]\)/.test(reason));
+  assert.match(
+    await eventually('a second try', seen),
+    /^a bug in the loop's own code \(try \d\): .*nobodyWroteThis.*; the run goes on by itself where mended code is deployed$/,
   );
   await unknown.terminate();
 
