@@ -1,16 +1,17 @@
 /** The parts of the chaos harness, which whole campaigns rest on: one seed gives one plan, proxies break what they are told and nothing else, costs are counted right. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import { ArtifactStore } from '../../artifacts/store.ts';
 import { Random } from '../../core/random.ts';
-import { strikeEnvironment } from '../support/loop.ts';
+import { bareEnvironment, kill, pidsWith, strikeEnvironment } from '../support/loop.ts';
 import { startS3 } from '../support/s3.ts';
 import type { Event, Struck } from '../support/strike-at.ts';
 import { measure, quantile } from './measure.ts';
@@ -165,6 +166,28 @@ test("a process's wall clock can be moved; its timers' clock stays", () => {
     assert.deepEqual([given, isDate], [5, true]);
   } finally {
     rmSync(folder, { recursive: true });
+  }
+});
+
+test('interrupted in its first run, the harness leaves no process and no file behind', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ratchet-test-interrupted-'));
+  try {
+    const harness = spawn(process.execPath, [join(import.meta.dirname, 'main.ts')], {
+      env: bareEnvironment({ path: folder }, { TMPDIR: folder }),
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let said = '';
+    harness.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
+    // The harness, `ratchet start` and a server.
+    while (harness.exitCode === null && pidsWith(folder).length < 3) await delay(20);
+    harness.kill('SIGINT');
+    const [code] = (await once(harness, 'close')) as [number | null];
+    assert.deepEqual([code, said.split('\n').at(-2)], [1, 'interrupted; everything was taken down']);
+    const left = readdirSync(folder).filter((name) => name.startsWith('ratchet-'));
+    assert.deepEqual([pidsWith(folder), left], [[], []]);
+  } finally {
+    for (const pid of pidsWith(folder)) kill(pid);
+    rmSync(folder, { recursive: true, maxRetries: 5 });
   }
 });
 

@@ -54,10 +54,15 @@ async function main(options: Options): Promise<void> {
   const { scale } = options;
   const boundMs = BOUND_MS[scale] as number;
   const asked = kindsOf(options.only);
+  const interrupted = new AbortController();
+  // More than one is one: what is being taken down is taken down to the end.
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(name, () => interrupted.abort(new RatchetError('Stopped', 'interrupted; everything was taken down')));
+  const { signal } = interrupted;
   const repeat = `npm run chaos -- --kills ${kills} --seed ${seed}${scale === 'micro' ? '' : ` --scale ${scale}`}${options.only ? ` --only ${options.only}` : ''}${outageMs === 1000 * OUTAGE_S ? '' : ` --outage-seconds ${outageMs / 1000}`}`;
 
   note(`an undisturbed run of scale ${scale} first`);
-  const profile = await undisturbed({ scale, boundMs });
+  const profile = await undisturbed({ scale, boundMs, signal });
   note(`its head: ${profile.head}`);
   const all = planCampaign(profile, { seed, kills, kinds: asked, scale, outageMs });
   const runs = chosen(all, options.run);
@@ -68,8 +73,6 @@ async function main(options: Options): Promise<void> {
 
   const campaign = earlier(options.out, { repeat, head: profile.head, results: [], skipped: 0 });
   const total = runs.reduce((sum, { hurts }) => sum + hurts.length, 0);
-  const interrupted = new AbortController();
-  process.once('SIGINT', () => interrupted.abort(new RatchetError('Stopped', 'interrupted; everything was taken down')));
   const began = performance.now();
   let struck = 0;
   for (const planned of runs) {
@@ -82,8 +85,7 @@ async function main(options: Options): Promise<void> {
       struck++;
       show(kind);
     };
-    const result = await hurtRun({ ...planned, hurts }, profile, { scale, boundMs, onStrike, signal: interrupted.signal });
-    interrupted.signal.throwIfAborted();
+    const result = await hurtRun({ ...planned, hurts }, profile, { scale, boundMs, onStrike, signal });
     campaign.results = [...campaign.results.filter(({ run }) => run !== planned.run), result].sort((a, b) => a.run - b.run);
     save(options.out, campaign);
     const kinds = hurts.map(({ kind }) => kind).join(', ');

@@ -39,8 +39,8 @@ export interface RunOptions {
   boundMs: number;
   /** Told of each hurt as it strikes. */
   onStrike?: (hurt: Hurt) => void;
-  /** Aborted by a person: everything is taken down. */
-  signal?: AbortSignal;
+  /** Aborted by a person: everything is taken down, and the reason thrown. */
+  signal: AbortSignal;
 }
 
 /** Often enough that a strike is answered within the step of training in which it came. */
@@ -50,12 +50,12 @@ const DRAIN_BOUND_MS = 40_000;
 const CHECKPOINTS_AS_USERS = null;
 
 /** An undisturbed run, which says what there is to be hurt and which head must come out. */
-export async function undisturbed({ scale, boundMs }: RunOptions): Promise<Profile> {
+export async function undisturbed({ scale, boundMs, signal }: RunOptions): Promise<Profile> {
   const plain = { strikes: [], checkpointMs: CHECKPOINTS_AS_USERS, smallDisk: false, movableClock: false };
-  const site = await Site.open({ setting: 'one machine', scale, boundMs, ...plain });
+  const site = await Site.open({ setting: 'one machine', scale, boundMs, signal, ...plain });
   try {
     const run = site.start();
-    if ((await run.exited).code !== 0) throw new Error(`the undisturbed run failed:\n${run.output()}`);
+    if ((await site.ended(run)).code !== 0) throw new Error(`the undisturbed run failed:\n${run.output()}`);
     const { head, counts } = await verified(site);
     return profileOf(eventsOf(site.strikes), head.sha256, counts.records);
   } finally {
@@ -78,6 +78,10 @@ export async function hurtRun(planned: PlannedRun, profile: Profile, options: Ru
     problems.push(...(await drive.toEnd()));
     if (problems.length === 0) problems.push(...(await judge(site, profile)));
   } catch (error) {
+    if (options.signal.aborted) {
+      await site.close(false);
+      throw error;
+    }
     problems.push(`the harness: ${(error as Error).message}`);
   }
   const struck = hurts.map((_, i) => struckAt(site, i));
@@ -155,12 +159,26 @@ class Drive {
 
   /** What was not as it must be. */
   async toEnd(): Promise<string[]> {
+    try {
+      const problem = await this.#untilEnded();
+      if (problem !== null) return [problem];
+    } finally {
+      // However it ends: nothing is done to a site that is being taken down.
+      this.#over.abort();
+      await Promise.all(this.#doing);
+    }
+    const { code, signal } = await this.#run!.exited;
+    const problems = code === 0 ? [] : [`\`ratchet start\` ended with ${signal ?? `code ${code}`}: ${this.#end()}`];
+    return [...problems, ...(await this.#dismiss())];
+  }
+
+  async #untilEnded(): Promise<string | null> {
     const answered = new Set<number>();
     let failed: unknown = null;
     const until = performance.now() + this.#options.boundMs;
     this.#start();
     while (!this.#run!.ended() || this.#treeDied) {
-      this.#options.signal?.throwIfAborted();
+      this.#options.signal.throwIfAborted();
       for (let i = 0; i < this.#hurts.length + this.#copies.length; i++) {
         const struck = answered.has(i) ? null : struckAt(this.#site, i);
         if (!struck) continue;
@@ -169,14 +187,10 @@ class Drive {
         this.#doing.push(done.then(() => undefined));
       }
       if (failed) throw failed;
-      if (performance.now() > until) return [`not finished after ${this.#options.boundMs / 1000} s; the end of its output: ${this.#end()}`];
+      if (performance.now() > until) return `not finished after ${this.#options.boundMs / 1000} s; the end of its output: ${this.#end()}`;
       await delay(LOOK_EVERY_MS);
     }
-    const { code, signal } = await this.#run!.exited;
-    this.#over.abort();
-    await Promise.all(this.#doing);
-    const problems = code === 0 ? [] : [`\`ratchet start\` ended with ${signal ?? `code ${code}`}: ${this.#end()}`];
-    return [...problems, ...(await this.#dismiss())];
+    return null;
   }
 
   #start(): void {
@@ -224,7 +238,7 @@ class Drive {
     const problems = this.#helpers.map(async (worker) => {
       if (!worker.ended()) process.kill(worker.pid, 'SIGTERM');
       const late = delay(DRAIN_BOUND_MS, null, { ref: false });
-      const end = await Promise.race([worker.exited, late]);
+      const end = await Promise.race([this.#site.ended(worker), late]);
       if (end?.code === 0) return [];
       return [
         `a worker that was asked to drain ended with ${end ? (end.signal ?? `code ${end.code}`) : 'nothing'}: ${worker.output().slice(-500)}`,
@@ -243,7 +257,7 @@ interface Verified {
 
 async function verified(site: Site, more: string[] = []): Promise<Verified> {
   const look = site.look(['verify', 'run', '--json', ...more]);
-  const { code } = await look.exited;
+  const { code } = await site.ended(look);
   const json = /^\{[^]*^\}/m.exec(look.output());
   if (!json) throw new Error(`\`ratchet verify\` ended with code ${code}: ${look.output()}`);
   return JSON.parse(json[0]) as Verified;

@@ -13,7 +13,7 @@ import { identify, type ProcessIdentity } from '../../infra/processes.ts';
 import { bareEnvironment, cli, kill, pidsWith, strikeEnvironment, type Started } from '../support/loop.ts';
 import type { Strike } from '../support/strike-at.ts';
 import { s3Proxy, tcpProxy, type S3Proxy, type TcpProxy } from './proxies.ts';
-import type { PlannedRun, Setting } from './plan.ts';
+import type { Setting } from './plan.ts';
 
 /** The disk of the S3 server where it is to become full: room for a hundred runs of the smallest scale. */
 const DISK_BYTES = 256 << 20;
@@ -31,6 +31,7 @@ export interface SiteOptions {
   movableClock: boolean;
   /** After so long the run is given up, in milliseconds. */
   boundMs: number;
+  signal: AbortSignal;
 }
 
 export class Site {
@@ -67,12 +68,12 @@ export class Site {
   }
 
   async #prepare(): Promise<void> {
-    const { setting, strikes, smallDisk, movableClock, checkpointMs } = this.#options;
+    const { setting, strikes, smallDisk, movableClock, checkpointMs, signal } = this.#options;
     this.#env = strikeEnvironment(this.strikes, strikes, movableClock);
     if (checkpointMs !== null) this.#env['RATCHET_CHECKPOINT_INTERVAL_MS'] = String(checkpointMs);
     if (setting === 'servers elsewhere') {
       const home = join(this.root, 'servers');
-      this.#servers = await ensureServers({ home, onProgress: () => {}, env: bareEnvironment({ path: home }) });
+      this.#servers = await ensureServers({ home, onProgress: () => {}, env: bareEnvironment({ path: home }), signal });
       const { temporal, s3 } = this.#servers.endpoints;
       this.temporal = await tcpProxy(portOf(temporal.address));
       this.s3 = await s3Proxy(portOf(s3.endpoint as string));
@@ -104,6 +105,20 @@ export class Site {
     return cli({ path: this.home }, args, env, this.#options.boundMs);
   }
 
+  /** How a command ended. Throws the signal's reason when the harness is interrupted meanwhile. */
+  async ended({ exited }: Started): Started['exited'] {
+    const { signal } = this.#options;
+    signal.throwIfAborted();
+    const interrupted = Promise.withResolvers<never>();
+    const abort = () => interrupted.reject(signal.reason);
+    signal.addEventListener('abort', abort);
+    try {
+      return await Promise.race([exited, interrupted.promise]);
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
   /** The process that keeps the servers and workers up. */
   async host(): Promise<ProcessIdentity | null> {
     const path = join(this.home, 'host.json');
@@ -116,14 +131,9 @@ export class Site {
     return pid === null ? null : identify(pid);
   }
 
-  /** SIGKILL to every process of this machine's part of the run, until none is left: one may be born while its parent dies. */
-  async killTree(): Promise<void> {
-    const deadline = performance.now() + GONE_BOUND_MS;
-    for (let left = pidsWith(this.home); left.length > 0; left = pidsWith(this.home)) {
-      for (const pid of left) kill(pid);
-      if (performance.now() > deadline) throw new Error(`processes ${left.join(', ')} are still there ${GONE_BOUND_MS} ms after SIGKILL`);
-      await delay(POLL_MS);
-    }
+  /** SIGKILL to every process of this machine's part of the run. */
+  killTree(): Promise<void> {
+    return killAll(this.home);
   }
 
   /** Ends everything. Returns what had been left behind by the run; `keep` leaves the folder for a look. */
@@ -132,7 +142,7 @@ export class Site {
     await this.temporal?.close();
     await this.#servers?.stop();
     const left = pidsWith(this.root).map((pid) => `${pid}: ${commandOf(pid)}`);
-    for (const pid of pidsWith(this.root)) kill(pid);
+    await killAll(this.root);
     if (this.#mounted) spawnSync('umount', ['--lazy', this.#mounted]);
     this.#mounted = null;
     if (!keep) rmSync(this.root, { recursive: true, force: true, maxRetries: 5 });
@@ -140,7 +150,15 @@ export class Site {
   }
 }
 
-export const runOf = (planned: PlannedRun) => `run ${planned.run}, ${planned.setting}`;
+/** SIGKILL to every process with this path in its environment or arguments, until none is left: one may be born while its parent dies. */
+async function killAll(path: string): Promise<void> {
+  const deadline = performance.now() + GONE_BOUND_MS;
+  for (let left = pidsWith(path); left.length > 0; left = pidsWith(path)) {
+    for (const pid of left) kill(pid);
+    if (performance.now() > deadline) throw new Error(`processes ${left.join(', ')} are still there ${GONE_BOUND_MS} ms after SIGKILL`);
+    await delay(POLL_MS);
+  }
+}
 
 function portOf(address: string): number {
   return Number(/:(\d+)$/.exec(address)?.[1]);
