@@ -1,12 +1,15 @@
 /**
- * New code under running loops: a run that another build began and no worker of that build serves any more is taken over. Where its history replays on
- * this code, it goes on where it is; else its iteration begins again, and finds its finished stages and checkpoints in the store. What operators asked
- * in it is asked again by Temporal. It refuses to touch a run that somebody serves, that has ended, or, in a fleet of pinned builds, that is another
- * build's to take: there only the current one does, and only from a build that was absent in two rounds.
+ * Runs that cannot go on by themselves. New code: a run that another build began and no worker of that build serves any more is taken over. Where its
+ * history replays on this code, it goes on where it is; else its iteration begins again, and finds its finished stages and checkpoints in the store. What
+ * operators asked in it is asked again by Temporal. An older copy of Temporal's database, put back under workers that remember more than it holds: a run of
+ * this build that stands still, or whose history does not replay on the build that made it, begins its iteration again too. It refuses to touch a run that
+ * somebody serves and that goes on, that has ended, or, in a fleet of pinned builds, that is another build's to take: there only the current one does, and
+ * only from a build that was absent in two rounds.
  */
-import type { Client, WorkflowHandle } from '@temporalio/client';
+import { QueryNotRegisteredError, type Client, type WorkflowHandle } from '@temporalio/client';
 import { Worker, type Logger } from '@temporalio/worker';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { LoopStatus } from '../workflows/durable-loop.ts';
 import { currentBuildOf, pollersOf, QUEUE_KIND } from './pollers.ts';
 
 /** From the end of one round to the next. The last worker of a build on another machine counts as gone some 75 s after it was seen. */
@@ -15,6 +18,9 @@ const ROUND_PAUSE_MS = 60_000;
 const QUESTIONS_BOUND_MS = 30_000;
 /** `temporal.api.enums.v1.VersioningBehavior`. */
 const BEHAVIOR = { pinned: 1, autoUpgrade: 2 } as const;
+
+/** A worker that is killed costs a decision one attempt; what fails again and again is looked at. */
+const FAILING_FROM_ATTEMPT = 3;
 
 /** To the current version whatever the run was pinned to. It ends with the iteration: what continues as new is pinned again. */
 const UNPINNED = {
@@ -66,18 +72,18 @@ export async function takeOverRuns(takeOver: TakeOver, before: ReadonlySet<strin
   const absent = new Set<string>();
   const runs: { workflowId: string; runId: string }[] = [];
   const served = await bounded(client, async () => {
-    if (!(await mayTakeOver(takeOver))) return null;
     const query = `ExecutionStatus = 'Running' AND TaskQueue = '${queue}'`;
     for await (const { workflowId, runId } of client.workflow.list({ query })) runs.push({ workflowId, runId });
-    return await buildsAt(takeOver);
+    return (await mayTakeOver(takeOver)) ? await buildsAt(takeOver) : null;
   });
-  if (served === null) return absent;
   for (const { workflowId, runId } of runs) {
     try {
-      const of = await bounded(client, () => buildOf(client, workflowId, runId));
-      if (of === null || of === build || served.has(of)) continue;
-      absent.add(of);
-      if (!pinned || before.has(of)) await takeOverRun(takeOver, of, workflowId, runId);
+      const now = await bounded(client, () => lookAt(client, workflowId, runId));
+      if (now === null || now.build === null) continue;
+      if (now.build === build) await setRight(takeOver, now, workflowId, runId);
+      if (now.build === build || served === null || served.has(now.build)) continue;
+      absent.add(now.build);
+      if (!pinned || before.has(now.build)) await takeOverRun(takeOver, now.build, workflowId, runId);
     } catch (error) {
       logger.warn(`run ${workflowId} cannot be taken over at this round: ${String(error)}`);
     }
@@ -97,20 +103,13 @@ export async function takeOverRun(takeOver: TakeOver, from: string, workflowId: 
 
   const changed = await bounded(client, async () => {
     // The replay took seconds. A reset of an execution that has ended would bring it back, and terminate what runs in its place.
-    const still = (await buildOf(client, workflowId, runId)) === from;
+    const still = (await lookAt(client, workflowId, runId))?.build === from;
     if (!still || (await buildsAt(takeOver)).has(from) || !(await mayTakeOver(takeOver))) return false;
     const namespace = client.options.namespace;
     const workflowExecution = { workflowId, runId };
     if (!fits) {
-      await client.workflowService.resetWorkflowExecution({
-        namespace,
-        workflowExecution,
-        reason: `build ${from} is gone and its history does not replay on build ${build}`,
-        workflowTaskFinishEventId: first.eventId ?? null,
-        // Two workers that start together reset once.
-        requestId: `${runId} ${build}`,
-        postResetOperations: pinned ? [{ updateWorkflowOptions: UNPINNED }] : [],
-      });
+      const reason = `build ${from} is gone and its history does not replay on build ${build}`;
+      await beginAgain(takeOver, workflowExecution, first, reason, pinned ? [{ updateWorkflowOptions: UNPINNED }] : []);
     } else if (pinned) {
       await client.workflowService.updateWorkflowExecutionOptions({ namespace, workflowExecution, ...UNPINNED });
     }
@@ -121,15 +120,81 @@ export async function takeOverRun(takeOver: TakeOver, from: string, workflowId: 
   logger.info(`run ${workflowId} was of build ${from}, which no worker serves; on build ${build} it ${how}`);
 }
 
+/**
+ * An execution of this build. A worker that remembers an execution further than an older database answers what comes until then with nothing, so that it
+ * stands still, and what comes after as if all before had been so: such a history may replay nowhere.
+ */
+async function setRight(takeOver: TakeOver, { still, failing }: Now, workflowId: string, runId: string): Promise<void> {
+  const { client, build, codePath, logger } = takeOver;
+  if (!failing && !(still && !(await bounded(client, () => waitsForOperator(client, workflowId, runId))))) return;
+  const history = await bounded(client, () => client.workflow.getHandle(workflowId, runId).fetchHistory());
+  const first = (history.events ?? []).find((event) => event.workflowTaskCompletedEventAttributes);
+  if (!first || (failing && (await replays(codePath, history, workflowId)))) return;
+  const changed = await bounded(client, async () => {
+    const now = await lookAt(client, workflowId, runId);
+    if (now?.build !== build || now.still !== still || now.failing !== failing) return false;
+    const what = still ? 'it stands still' : 'its history does not replay';
+    await beginAgain(takeOver, { workflowId, runId }, first, `${what} on build ${build}, which made it`, []);
+    return true;
+  });
+  if (changed) logger.warn(`run ${workflowId} could not go on, as where an older database is put back; it begins its iteration again`);
+}
+
+/** Whether it is paused or asks a question. Shards of their own, and a memory that is ahead of the database, cannot be asked: they do not. */
+async function waitsForOperator(client: Client, workflowId: string, runId: string): Promise<boolean> {
+  try {
+    const { control, question } = await client.workflow.getHandle(workflowId, runId).query<LoopStatus>('status');
+    return control.paused || question !== null;
+  } catch (error) {
+    if (error instanceof QueryNotRegisteredError) return false;
+    throw error;
+  }
+}
+
+type Execution = { workflowId: string; runId: string };
+type ResetOperations = Parameters<Client['workflowService']['resetWorkflowExecution']>[0]['postResetOperations'];
+
+/** From its first decision on; two workers that ask for it together reset once. */
+async function beginAgain(
+  { client, build }: TakeOver,
+  workflowExecution: Execution,
+  { eventId }: NonNullable<History['events']>[number],
+  reason: string,
+  postResetOperations: NonNullable<ResetOperations>,
+): Promise<void> {
+  await client.workflowService.resetWorkflowExecution({
+    namespace: client.options.namespace,
+    workflowExecution,
+    reason,
+    workflowTaskFinishEventId: eventId ?? null,
+    requestId: `${workflowExecution.runId} ${build}`,
+    postResetOperations,
+  });
+}
+
 function bounded<T>(client: Client, ask: () => Promise<T>): Promise<T> {
   return client.connection.withDeadline(Date.now() + QUESTIONS_BOUND_MS, ask);
 }
 
-/** The build that decided last for an execution; null where none has, or where it is not the one that runs under this id. */
-async function buildOf(client: Client, workflowId: string, runId: string): Promise<string | null> {
+interface Now {
+  /** The build that decided last; null where none has. */
+  build: string | null;
+  /** Nothing is under way that would ever make it decide again, but for what an operator may say. */
+  still: boolean;
+  /** Its next decision fails again and again. */
+  failing: boolean;
+}
+
+/** Null for an execution that is not the one that runs under this id. */
+async function lookAt(client: Client, workflowId: string, runId: string): Promise<Now | null> {
   const now = await client.workflow.getHandle(workflowId).describe();
   if (now.runId !== runId || now.status.name !== 'RUNNING') return null;
-  return now.raw.workflowExecutionInfo?.mostRecentWorkerVersionStamp?.buildId || null;
+  const { workflowExecutionInfo, pendingWorkflowTask, pendingActivities, pendingChildren } = now.raw;
+  return {
+    build: workflowExecutionInfo?.mostRecentWorkerVersionStamp?.buildId || null,
+    still: !pendingWorkflowTask && !pendingActivities?.length && !pendingChildren?.length,
+    failing: (pendingWorkflowTask?.attempt ?? 0) >= FAILING_FROM_ATTEMPT,
+  };
 }
 
 async function buildsAt({ client, queue }: TakeOver): Promise<Set<string | null>> {

@@ -261,6 +261,9 @@ test('drill: version N runs, N+1 is deployed beside it; the iteration ends on N,
   });
   const described = async () => (await back.describe()).raw.workflowExecutionInfo;
   await eventually('a decision of N+1', async () => (await described())?.mostRecentWorkerVersionStamp?.buildId === builds.later);
+  // Nothing of it is under way, and it only waits for an operator: nothing is wrong with it.
+  await takeOverRuns({ ...takingOver('drill', 'later'), pinned: true }, new Set());
+  assert.equal((await back.describe()).runId, back.firstExecutionRunId);
   await makeCurrent('drill', builds.ratchet);
   later.kill('SIGKILL');
   await once(later, 'exit');

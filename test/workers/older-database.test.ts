@@ -1,0 +1,112 @@
+/**
+ * An older copy of Temporal's database is put back under a living worker, which remembers runs further than it holds: they go on. On a Temporal of this
+ * test's own, whose files are exchanged between two of its lives.
+ */
+import assert from 'node:assert/strict';
+import { cpSync, readFileSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { DefaultLogger, Runtime } from '@temporalio/worker';
+import { homePaths, type HomeRecord } from '../../infra/home.ts';
+import { buildId, workflowBundle } from '../../workers/bundle.ts';
+import { takeOverRuns, type TakeOver } from '../../workers/take-over.ts';
+import { taskQueue } from '../../workflows/task-queues.ts';
+import { eventually, HEARTBEAT_TIMEOUT_MS, startFleet, type Fleet } from './fixtures/fleet.ts';
+import type { callStages, OneCall } from './fixtures/workflows.ts';
+
+const NAME = 'older';
+const logger = new DefaultLogger('ERROR');
+
+let fleet: Fleet;
+let takeOver: TakeOver;
+before(async () => {
+  delete process.env['TEMPORAL_ADDRESS'];
+  fleet = await startFleet();
+  const path = join(import.meta.dirname, 'fixtures', 'workflows.ts');
+  const build = await buildId(path);
+  const { codePath } = await workflowBundle(path, build, join(fleet.home, 'cache'), logger);
+  takeOver = { client: fleet.client, queue: taskQueue('loop', NAME), build, codePath, pinned: false, logger };
+});
+after(async () => {
+  await fleet.close();
+  // Where no round came that would have ended it.
+  await Runtime.instance().shutdown();
+});
+
+/** Copies or exchanges what Temporal has on disk while it cannot write. One that was killed is started again by this process. */
+function onDisk(how: 'SIGSTOP' | 'SIGKILL', change: (folder: string, copy: string) => void): void {
+  const home = join(fleet.directory, 'servers');
+  const { temporal } = JSON.parse(readFileSync(join(home, 'servers.json'), 'utf8')) as HomeRecord;
+  const pid = temporal!.process!.pid;
+  process.kill(pid, how);
+  // Nothing else of this process happens meanwhile: it is the one that would start the server again.
+  const state = () => /\) (\w)/.exec(readFileSync(`/proc/${pid}/stat`, 'latin1'))?.[1] ?? '';
+  while (!'TtZX'.includes(state()));
+  change(dirname(homePaths(home).temporalDatabase), join(fleet.directory, 'copy'));
+  if (how === 'SIGSTOP') process.kill(pid, 'SIGCONT');
+}
+
+const call = (queue: OneCall['queue'], name: string, input: object): OneCall => {
+  return { queue, name, scope: NAME, input, heartbeatTimeoutMs: HEARTBEAT_TIMEOUT_MS };
+};
+const onCpu = (bytes: number) => call('cpu', 'big', { bytes });
+const onGpu = (of: string) => call('gpu', 'count', { steps: 1, stepMs: 1, log: join(fleet.directory, of) });
+
+async function started(workflowId: string, groups: OneCall[][]) {
+  const { workflow } = fleet.client;
+  const { firstExecutionRunId } = await workflow.start<typeof callStages>('callStages', {
+    workflowId,
+    taskQueue: takeOver.queue,
+    args: [groups],
+  });
+  const run = workflow.getHandle(workflowId, firstExecutionRunId);
+  /** The calls of stages that the history has, and those that are done, once nothing is left to decide. */
+  const calls = async (scheduled: number, done: number) =>
+    eventually(`${workflowId}: ${done} of ${scheduled} calls done`, async () => {
+      const { events } = await run.fetchHistory();
+      const of = (name: 'activityTaskScheduledEventAttributes' | 'activityTaskCompletedEventAttributes') =>
+        events?.filter((event) => event[name]).length;
+      const { pendingWorkflowTask } = (await run.describe()).raw;
+      return (
+        of('activityTaskScheduledEventAttributes') === scheduled &&
+        of('activityTaskCompletedEventAttributes') === done &&
+        !pendingWorkflowTask
+      );
+    });
+  /** What goes on under this id. */
+  const now = () => workflow.getHandle(workflowId).describe();
+  const isAgain = async () => (await now()).runId !== firstExecutionRunId;
+  return { run, calls, now, isAgain };
+}
+
+test('runs that a worker remembers further than an older database holds them begin again, and end', { timeout: 120_000 }, async () => {
+  // This one lives through all of it. Nobody serves the other queues yet.
+  await fleet.worker(NAME, ['loop']);
+  // The memory of one has a call in it that the older history has not asked for; that of the other waits for what both have.
+  const ahead = await started('ahead', [[onCpu(1)], [onCpu(2)], [onGpu('ahead'), onGpu('too')]]);
+  const waiting = await started('waiting', [[onCpu(3), onGpu('waiting')]]);
+  await Promise.all([ahead.calls(1, 0), waiting.calls(2, 0)]);
+  onDisk('SIGSTOP', (folder, copy) => cpSync(folder, copy, { recursive: true }));
+  await fleet.worker(NAME, ['cpu']);
+  await Promise.all([ahead.calls(4, 2), waiting.calls(2, 1)]);
+  // More events than the other call will be.
+  for (let i = 0; i < 2; i++) await waiting.run.signal('noted').then(() => waiting.calls(2, 1));
+  onDisk('SIGKILL', (folder, copy) => {
+    rmSync(folder, { recursive: true });
+    cpSync(copy, folder, { recursive: true });
+  });
+  await fleet.worker(NAME, ['gpu']);
+
+  await eventually(
+    'a decision fails again',
+    async () => ((await ahead.now()).raw.pendingWorkflowTask?.attempt ?? 0) >= 3 || ahead.isAgain(),
+  );
+  await waiting.calls(2, 2);
+  // Replaying, it says what does not fit.
+  Runtime.install({ logger, telemetryOptions: { logging: { filter: { core: 'ERROR', other: 'ERROR' }, forward: {} } } });
+  assert.deepEqual(await takeOverRuns(takeOver, new Set()), new Set());
+  for (const { run, now, isAgain } of [ahead, waiting]) {
+    await eventually(`${run.workflowId} is completed`, async () => (await now()).status.name === 'COMPLETED');
+    assert.ok(await isAgain(), `${run.workflowId} could not go on where it was`);
+  }
+});
