@@ -15,6 +15,8 @@ import type { Append, Decoder, LlamaConfig, Model } from './types.ts';
 /** Rows of a run: the smallest of these that is enough. An idle slot costs some time, and each number has a session of its own, made when first needed. */
 const SLOTS = [1, 4, 16];
 const MOST_SLOTS = SLOTS.at(-1)!;
+/** Tokens of a run, unless one row alone has more: what a run holds grows with them. Turns of an agent stay below; long prompts do not. */
+const MOST_TOKENS = 2048;
 const slotsFor = (rows: number) => SLOTS.find((slots) => slots >= rows) ?? MOST_SLOTS;
 const sessionName = (slots: number) => `decode ${slots}`;
 
@@ -96,14 +98,26 @@ class LlamaDecoder implements Decoder {
         'distinct rows',
       );
     const runs: Task[][] = [];
-    for (let at = 0; at < tasks.length; at += MOST_SLOTS) runs.push(tasks.slice(at, at + MOST_SLOTS));
+    let tokens = Infinity;
+    for (const task of tasks) {
+      tokens += task.parents.length;
+      if (tokens > MOST_TOKENS || runs.at(-1)!.length === MOST_SLOTS) {
+        runs.push([]);
+        tokens = task.parents.length;
+      }
+      runs.at(-1)!.push(task);
+    }
     for (const run of runs) await this.#session(slotsFor(run.length));
     // All runs come to rest before a failure is passed on: the lanes read memory that this object owns.
     const results = await Promise.allSettled(
-      runs.map((run, i) => this.#lanes[i % this.#lanes.length]!.run(sessionName(slotsFor(run.length)), this.#feeds(run))),
+      runs.map(async (run, i) => {
+        const lane = this.#lanes[i % this.#lanes.length]!;
+        return this.#take(run, await lane.run(sessionName(slotsFor(run.length)), this.#feeds(run)));
+      }),
     );
     for (const result of results) if (result.status === 'rejected') throw result.reason;
-    return results.flatMap((result, i) => (result.status === 'fulfilled' ? this.#take(runs[i]!, result.value) : []));
+    for (const { row, keep } of appends) this.#lengths[row]! += keep;
+    return results.flatMap((result) => (result.status === 'fulfilled' ? result.value : []));
   }
 
   /** Loads the session for this many slots unless that has been done. */
@@ -111,7 +125,9 @@ class LlamaDecoder implements Decoder {
     let session = this.#sessions.get(slots);
     if (!session) {
       const bytes = decodeGraph(this.#config, slots, this.#weights);
-      session = Promise.all(this.#lanes.map((lane) => lane.load(sessionName(slots), bytes)));
+      session = Promise.all(this.#lanes.map((lane) => lane.load(sessionName(slots), bytes))).then(() => {
+        (bytes.buffer as ArrayBuffer).transfer(0); // as large as the model, and of no more use
+      });
       this.#sessions.set(slots, session);
     }
     return session;
@@ -158,7 +174,10 @@ class LlamaDecoder implements Decoder {
     };
   }
 
-  /** Keeps the tokens that join the rows' paths, and returns the head's outputs. */
+  /**
+   * Writes the tokens that join the rows' paths behind them, and returns the head's outputs. The results are given back at once: left to the collector,
+   * those of many steps would be held.
+   */
   #take(run: Task[], results: Record<string, Float32Array>): Float32Array[] {
     const asked = run.map(({ append }) => Math.max(1, append.reads.length));
     const idle = slotsFor(run.length) - run.length; // slots that nobody asked for have an output each, too
@@ -174,11 +193,11 @@ class LlamaDecoder implements Decoder {
           keys.set(results[decodeNames.newKeys(layer)]!.subarray(from, to), at);
           values.set(results[decodeNames.newValues(layer)]!.subarray(from, to), at);
         });
-        this.#lengths[row]! += keep;
       }
       token += ids.length;
       read += asked[i]!;
     });
+    for (const { buffer } of Object.values(results)) (buffer as ArrayBuffer).transfer(0);
     return outputs;
   }
 

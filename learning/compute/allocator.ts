@@ -1,6 +1,9 @@
 /**
  * How memory is taken in processes that compute, for glibc's allocator (others ignore it). Fewer arenas: with one per thread it keeps several times the memory
- * that is in use. Huge pages where the system offers them (`madvise`): a step touches hundreds of megabytes, and takes 2 % less time with a five-hundredth of
- * the page faults.
+ * that is in use. Huge pages where the system offers them (`madvise`), and what is freed is kept for the next operator up to a bound instead of going back
+ * to the system at once: without a fault for every page of every result a step takes 5 % less time.
  */
-export const ALLOCATOR_ENVIRONMENT = { MALLOC_ARENA_MAX: '2', GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' };
+export const ALLOCATOR_ENVIRONMENT = {
+  MALLOC_ARENA_MAX: '2',
+  GLIBC_TUNABLES: `glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=${32 * 2 ** 20}:glibc.malloc.trim_threshold=${256 * 2 ** 20}`,
+};
