@@ -1,6 +1,7 @@
 /**
- * Packing: trees of tokens become rows of one length, several trees to a row, kept apart by a mask. First fit in the given order and nothing else:
- * the layout depends on the trees alone, and rows are never sorted by length (length predicts outcomes, so sorted batches mislead training).
+ * Packing: trees of tokens become rows of one length, several trees to a row, kept apart by a mask, first fit in the given order; the layout depends on
+ * the trees alone. Before that the trees of one step are cut into micro-batches of like length. The trees of different steps are never sorted by length: it
+ * predicts outcomes, so a step of long episodes only would mislead training.
  */
 import { badInput } from '../core/errors.ts';
 import type { Feed } from './lanes/lane.ts';
@@ -37,6 +38,23 @@ export function depthsOf(tree: TokenTree, field: string): Int32Array {
     depths[i] = parent < 0 ? 0 : depths[parent]! + 1;
   }
   return depths;
+}
+
+/**
+ * Cuts what one step learns from into at most `count` micro-batches of about as many tokens each, the longest trees first: those of a micro-batch are about as
+ * long, so that little is padded, and the last ones, for which a lane may have to wait, are no larger than others. The step's gradient is a sum and stays
+ * the same up to its last bits.
+ */
+export function microBatches<T>(items: readonly T[], count: number, lengthOf: (item: T) => number): T[][] {
+  const tokens = items.reduce((sum, item) => sum + lengthOf(item), 0);
+  const parts = Array.from({ length: count }, (): T[] => []);
+  let before = 0;
+  for (const item of items.toSorted((a, b) => lengthOf(b) - lengthOf(a))) {
+    const length = lengthOf(item);
+    parts[Math.min(count - 1, Math.floor(((before + length / 2) / tokens) * count))]!.push(item);
+    before += length;
+  }
+  return parts.filter((part) => part.length > 0);
 }
 
 /** A packed batch. Rows are time-major: node (row r, place t) has the index t * R + r. */

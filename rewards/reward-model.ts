@@ -5,6 +5,7 @@
 import { RatchetError } from '../core/errors.ts';
 import { Random, type RandomKey } from '../core/random.ts';
 import { binaryCrossEntropy, correlation, logitOf, mean, sigmoid } from '../core/statistics.ts';
+import { microBatches } from '../learning/batch.ts';
 import { toScoreModel } from '../learning/model.ts';
 import { createReader } from '../learning/reader.ts';
 import { rateFactor, type Schedule } from '../learning/schedule.ts';
@@ -155,17 +156,13 @@ async function meanHead(policy: Model, episodes: readonly LabelledEpisode[], log
 }
 
 /** Deals the episodes of one step over the micro-batches; the loss is the mean over all labelled turns of the step. */
-function bceBatches(episodes: readonly LabelledEpisode[], microBatches: number): Batch[] {
+function bceBatches(episodes: readonly LabelledEpisode[], count: number): Batch[] {
   const total = episodes.reduce((sum, episode) => sum + episode.reads.length, 0);
-  const size = Math.ceil(episodes.length / microBatches);
-  const batches: Batch[] = [];
-  for (let at = 0; at < episodes.length; at += size) {
-    const part = episodes.slice(at, at + size);
+  return microBatches(episodes, count, ({ ids }) => ids.length).map((part) => {
     const { trees, reads } = readRequest(part);
     const labels = part.flatMap((episode) => episode.labels);
-    batches.push({ trees, terms: { objective: 'softBCE', reads, labels, weights: labels.map(() => 1 / total) } });
-  }
-  return batches;
+    return { trees, terms: { objective: 'softBCE', reads, labels, weights: labels.map(() => 1 / total) } };
+  });
 }
 
 function readRequest(episodes: readonly LabelledEpisode[]) {

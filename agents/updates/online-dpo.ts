@@ -6,6 +6,7 @@
 import type { Episode, ModelRef } from '../../core/nouns.ts';
 import { Random, type RandomKey } from '../../core/random.ts';
 import { mean } from '../../core/statistics.ts';
+import { microBatches } from '../../learning/batch.ts';
 import { initAdapter, type LoraOptions } from '../../learning/lora.ts';
 import { createReader } from '../../learning/reader.ts';
 import { rateFactor, type Schedule } from '../../learning/schedule.ts';
@@ -15,7 +16,7 @@ import type { Batch, Model, PreferenceTerms } from '../../learning/types.ts';
 import type { DecisionTree, TurnDecisions } from '../decision-trees.ts';
 import { distinctCommands } from '../strategy.ts';
 import type { Tokens } from '../tokens.ts';
-import { chunks, readDecisions, scoreEpisodes, type ScoredTree } from './scored-rollouts.ts';
+import { readDecisions, scoreEpisodes, type ScoredTree } from './scored-rollouts.ts';
 
 export interface OnlineDpoSpec {
   /** Strength of the anchor to the reference policy (DPO, arXiv 2305.18290, Eq. 7). */
@@ -203,11 +204,11 @@ function makeBatches(
   trees: readonly ScoredTree[],
   now: Map<DecisionTree, Float64Array[]>,
   spec: OnlineDpoSpec,
-  microBatches: number,
+  count: number,
   random: Random,
 ): { batches: Batch[]; pairs: PairSample[] } {
   const samples: PairSample[] = [];
-  const parts = chunks(trees, Math.ceil(trees.length / microBatches)).map((part) => {
+  const parts = microBatches(trees, count, ({ tree }) => tree.ids.length).map((part) => {
     const terms: ConstrainedTerms = {
       objective: 'preference',
       reads: [],

@@ -133,7 +133,7 @@ function scoreRequest(chunk: readonly DecisionTree[], logProbabilities: (tree: D
   return { chunk, trees, reads, targets };
 }
 
-export function chunks<T>(items: readonly T[], size: number): T[][] {
+function chunks<T>(items: readonly T[], size: number): T[][] {
   const out: T[][] = [];
   for (let at = 0; at < items.length; at += size) out.push(items.slice(at, at + size));
   return out;

@@ -5,6 +5,7 @@
  */
 import type { Episode } from '../../core/nouns.ts';
 import { Random, type RandomKey } from '../../core/random.ts';
+import { microBatches } from '../../learning/batch.ts';
 import { rateFactor, type Schedule } from '../../learning/schedule.ts';
 import { createTrainer } from '../../learning/trainer.ts';
 import { train, type Split, type TrainingHooks } from '../../learning/training-loop.ts';
@@ -154,12 +155,9 @@ function sequenceOf(tokens: Tokens, episode: Episode, observationWeight: number)
 }
 
 /** Deals the sequences of one step over the micro-batches; the loss is the mean over the step's decisions. */
-function likelihoodBatches(sequences: readonly Sequence[], microBatches: number): Batch[] {
+function likelihoodBatches(sequences: readonly Sequence[], count: number): Batch[] {
   const total = sequences.reduce((sum, { decisions }) => sum + decisions, 0);
-  const size = Math.ceil(sequences.length / microBatches);
-  const batches: Batch[] = [];
-  for (let at = 0; at < sequences.length; at += size) {
-    const part = sequences.slice(at, at + size);
+  return microBatches(sequences, count, ({ ids }) => ids.length).map((part) => {
     const points: number[][] = [];
     const terms: PreferenceTerms = { objective: 'preference', reads: [], allowed: points, actions: [], nllWeights: [], pairs: [], beta: 1 };
     part.forEach(({ choices }, tree) => {
@@ -173,7 +171,6 @@ function likelihoodBatches(sequences: readonly Sequence[], microBatches: number)
         terms.actions.at(-1)?.push({ point, token });
       }
     });
-    batches.push({ trees: part.map(({ ids }) => ({ ids, parents: ids.map((_, i) => i - 1) })), terms });
-  }
-  return batches;
+    return { trees: part.map(({ ids }) => ({ ids, parents: ids.map((_, i) => i - 1) })), terms };
+  });
 }

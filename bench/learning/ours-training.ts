@@ -1,5 +1,6 @@
 /** Ratchet's trainer as a contestant. Orders: `prepare` (model folder, batch file, micro-batches), `step` (count). */
 import { readFileSync } from 'node:fs';
+import { microBatches } from '../../learning/batch.ts';
 import { readModelFolder } from '../../learning/model-files.ts';
 import { createTrainer } from '../../learning/trainer.ts';
 import type { Batch, Trainer } from '../../learning/types.ts';
@@ -9,37 +10,25 @@ import type { Sequence } from './workload.ts';
 let trainer: Trainer | undefined;
 let batches: Batch[];
 
-/**
- * The sequences in their order, cut into `count` micro-batches of about as many tokens each; every counted position is read. The loss is the mean over
- * them, as `transformers` takes it.
- */
-function microBatches(sequences: Sequence[], count: number): Batch[] {
+/** A step's micro-batches; every counted position is read. The loss is the mean over them, as `transformers` takes it. */
+function stepOf(sequences: Sequence[], count: number): Batch[] {
   const counted = sequences.reduce((sum, { targets }) => sum + targets.length, 0);
-  const tokens = sequences.reduce((sum, { ids }) => sum + ids.length, 0);
-  const parts: Sequence[][] = Array.from({ length: count }, () => []);
-  let before = 0;
-  for (const sequence of sequences) {
-    parts[Math.min(count - 1, Math.floor(((before + sequence.ids.length / 2) / tokens) * count))]!.push(sequence);
-    before += sequence.ids.length;
-  }
-  return parts
-    .filter((part) => part.length > 0)
-    .map((part) => ({
-      trees: part.map(({ ids }) => ({ ids, parents: ids.map((_, i) => i - 1) })),
-      terms: {
-        objective: 'crossEntropy',
-        reads: part.flatMap(({ targets }, tree) => targets.map((target) => ({ tree, node: target - 1 }))),
-        targets: part.flatMap(({ ids, targets }) => targets.map((target) => ids[target]!)),
-        weights: part.flatMap(({ targets }) => targets.map(() => 1 / counted)),
-      },
-    }));
+  return microBatches(sequences, count, ({ ids }) => ids.length).map((part) => ({
+    trees: part.map(({ ids }) => ({ ids, parents: ids.map((_, i) => i - 1) })),
+    terms: {
+      objective: 'crossEntropy',
+      reads: part.flatMap(({ targets }, tree) => targets.map((target) => ({ tree, node: target - 1 }))),
+      targets: part.flatMap(({ ids, targets }) => targets.map((target) => ids[target]!)),
+      weights: part.flatMap(({ targets }) => targets.map(() => 1 / counted)),
+    },
+  }));
 }
 
 await serve(async (order) => {
   if (order.order === 'prepare') {
     const { model } = readModelFolder(order['model'] as string);
     const sequences = JSON.parse(readFileSync(order['batch'] as string, 'utf8')) as Sequence[];
-    batches = microBatches(sequences, order['microBatches'] as number);
+    batches = stepOf(sequences, order['microBatches'] as number);
     await trainer?.close();
     trainer = await createTrainer(model, {
       objective: 'crossEntropy',

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { Random } from '../../core/random.ts';
-import { maskName, pack } from '../../learning/batch.ts';
+import { maskName, microBatches, pack } from '../../learning/batch.ts';
 import { createDecoder } from '../../learning/decoder.ts';
 import type { Feed } from '../../learning/lanes/lane.ts';
 import { createReader } from '../../learning/reader.ts';
@@ -18,6 +18,35 @@ const close = (found: ArrayLike<number>, expected: ArrayLike<number>, what: stri
     assert.ok(Math.abs(found[i]! - expected[i]!) < TOLERANCE, `${what}[${i}]: ${found[i]}, reference ${expected[i]}`);
   }
 };
+
+test('micro-batches: everything once, longest first, none with more than its share and half of a longest and a shortest tree', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 40 }),
+      fc.integer({ min: 1, max: 12 }),
+      (lengths, count) => {
+        const items = lengths.map((length, id) => ({ length, id }));
+        const parts = microBatches(items, count, ({ length }) => length);
+        const all = parts.flat();
+        assert.ok(parts.length <= count && parts.every((part) => part.length > 0));
+        assert.deepEqual(
+          all.map(({ id }) => id).sort((a, b) => a - b),
+          [...items.keys()],
+        );
+        // Equal lengths stay in their order, so that the cut depends on the list alone.
+        all
+          .slice(1)
+          .forEach((item, i) => assert.ok(item.length < all[i]!.length || (item.length === all[i]!.length && item.id > all[i]!.id)));
+        const share = lengths.reduce((a, b) => a + b) / count;
+        // An item belongs to the part in which its middle lies.
+        for (const part of parts) {
+          const tokens = part.reduce((sum, { length }) => sum + length, 0);
+          assert.ok(tokens <= share + (part[0]!.length + part.at(-1)!.length) / 2 + 1e-6);
+        }
+      },
+    ),
+  );
+});
 
 test('packing: first fit in the given order, ancestors and self visible, positions are depths', () => {
   const trees = [chain([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), { ids: [3, 4, 5, 6], parents: [-1, 0, 0, -1] }, chain([7, 7, 7]), chain([1])];
