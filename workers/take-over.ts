@@ -129,6 +129,7 @@ async function setRight(takeOver: TakeOver, { still, failing }: Now, workflowId:
   if (!failing && !(still && !(await bounded(client, () => waitsForOperator(client, workflowId, runId))))) return;
   const history = await bounded(client, () => client.workflow.getHandle(workflowId, runId).fetchHistory());
   const first = (history.events ?? []).find((event) => event.workflowTaskCompletedEventAttributes);
+  // What replays fails for another reason, and would do so again.
   if (!first || (failing && (await replays(codePath, history, workflowId)))) return;
   const changed = await bounded(client, async () => {
     const now = await lookAt(client, workflowId, runId);

@@ -110,3 +110,13 @@ test('runs that a worker remembers further than an older database holds them beg
     assert.ok(await isAgain(), `${run.workflowId} could not go on where it was`);
   }
 });
+
+test('a run whose own code fails is left where it is', async () => {
+  const { workflow } = fleet.client;
+  const run = await workflow.start('callThenThrow', { workflowId: 'buggy', taskQueue: takeOver.queue, args: [onCpu(4)] });
+  const attempt = async () => (await workflow.getHandle('buggy').describe()).raw.pendingWorkflowTask?.attempt ?? 0;
+  await eventually('it fails again', async () => (await attempt()) >= 3);
+  await takeOverRuns(takeOver, new Set());
+  assert.equal((await workflow.getHandle('buggy').describe()).runId, run.firstExecutionRunId);
+  await run.terminate();
+});
