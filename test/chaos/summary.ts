@@ -62,7 +62,9 @@ export function summary(campaign: Campaign): string[] {
   const { lost, again, againWorker } = overKills(campaign);
   const sum = (pick: (run: RunResult) => number) => results.reduce((total, run) => total + pick(run), 0);
   const bad = results.filter(({ problems }) => problems.length > 0).length;
-  const left = results.flatMap(({ problems }) => problems).filter((problem) => problem.startsWith('left behind')).length;
+  const found = (what: RegExp) => results.flatMap(({ problems }) => problems).filter((problem) => what.test(problem)).length;
+  const left = found(/^left behind/);
+  const redone = found(/after its result was stored$|was written twice$|though a checkpoint held/);
   return [
     ...table(
       [
@@ -76,7 +78,7 @@ export function summary(campaign: Campaign): string[] {
     ),
     '',
     `${results.length} runs, ${sum(({ hurts }) => hurts.filter(({ struck }) => struck).length)} hurts, ${skipped} skipped; ${results.length - bad} runs as undisturbed (head ${campaign.head.slice(0, 12)}), ${bad} failed, ${left} processes left behind`,
-    `${sum((run) => run.counts.calls)} stage calls in ${sum((run) => run.counts.attempts)} attempts, ${sum((run) => run.counts.stepsAgain)} steps or episodes counted again, ${sum((run) => run.counts.twinned)} calls done by two at once; none done again after its result was stored`,
+    `${sum((run) => run.counts.calls)} stage calls in ${sum((run) => run.counts.attempts)} attempts, ${sum((run) => run.counts.stepsAgain)} steps or episodes counted again, ${sum((run) => run.counts.twinned)} calls done by two at once; ${redone} finished steps or results done again`,
     `work lost per kill, p50 / p95 / max: ${three(lost)} s over ${lost.length} kills (aim: ${AIMS.lostS} s at p95)`,
     `working again, p50 / p95 / max: ${three(again)} s over all kills; ${three(againWorker)} s over ${againWorker.length} deaths of a worker (aim: ${AIMS.againS} s)`,
   ];
