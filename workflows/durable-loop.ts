@@ -46,6 +46,8 @@ export interface LoopInput {
   control: Control;
   /** What operators did since the last record, for its attestation. */
   steering?: Steering[];
+  /** Fewer, for tests. */
+  shardsPerHistory?: number;
 }
 
 /** What operators have asked for. */
@@ -182,7 +184,7 @@ export async function improvementLoop(input: LoopInput): Promise<LoopResult> {
   );
   const calls: LoopCalls = {
     ...stages,
-    rolloutShards: handOutShards(stages),
+    rolloutShards: handOutShards(stages, input.shardsPerHistory),
     async approve(asked) {
       question = asked;
       // Whoever stops a run at its gate promotes nothing, and rejects nothing.

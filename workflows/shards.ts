@@ -16,10 +16,10 @@ import { proxyQueue } from './stage-proxies.ts';
  */
 export const SHARDS_PER_HISTORY = 200;
 /**
- * Shards of all children that are pending at once: the next child begins while the last shards of the one before are played. What is pending finishes when
+ * Histories of children that are pending at once: the next child begins while the last shards of the one before are played. What is pending finishes when
  * the run is paused, so it should not be more.
  */
-const HANDED_AT_ONCE = 2 * SHARDS_PER_HISTORY;
+const HANDED_AT_ONCE = 2;
 
 /** The shards `from` .. `to - 1` of a plan. */
 export interface Stretch {
@@ -56,18 +56,21 @@ export async function playStretch(scope: string, iteration: number, input: Stret
 }
 
 /** To be called once per workflow execution: it counts what that execution has asked for. */
-export function handOutShards({ rolloutShard, playStretch: play }: ShardCalls): LoopCalls['rolloutShards'] {
-  const asChild = limited(HANDED_AT_ONCE);
-  let left = SHARDS_PER_HISTORY;
+export function handOutShards(
+  { rolloutShard, playStretch: play }: ShardCalls,
+  shardsPerHistory = SHARDS_PER_HISTORY,
+): LoopCalls['rolloutShards'] {
+  const asChild = limited(HANDED_AT_ONCE * shardsPerHistory);
+  let left = shardsPerHistory;
   return async ({ plan, shards }) => {
     if (shards <= left) {
       left -= shards;
       await Promise.all(upTo(shards).map((shard) => rolloutShard({ plan, shard })));
       return;
     }
-    const stretches = upTo(Math.ceil(shards / SHARDS_PER_HISTORY)).map((place): Stretch => {
-      const from = place * SHARDS_PER_HISTORY;
-      return { plan, from, to: Math.min(shards, from + SHARDS_PER_HISTORY) };
+    const stretches = upTo(Math.ceil(shards / shardsPerHistory)).map((place): Stretch => {
+      const from = place * shardsPerHistory;
+      return { plan, from, to: Math.min(shards, from + shardsPerHistory) };
     });
     await Promise.all(stretches.map((stretch) => asChild(stretch.to - stretch.from, () => play(stretch))));
   };

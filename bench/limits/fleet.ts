@@ -2,8 +2,8 @@
  * One worker on real servers, with stages that answer at once, and what a run left behind: the size of every history, its times, the memory of the worker.
  * It measures and judges nothing.
  */
-import { Client, Connection } from '@temporalio/client';
-import { fork } from 'node:child_process';
+import { Client, Connection, type WorkflowHandle } from '@temporalio/client';
+import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -19,7 +19,7 @@ import { loadRecipe } from '../../recipes/load.ts';
 import type { Recipe } from '../../recipes/schema.ts';
 import { readWorkerReports } from '../../workers/report.ts';
 import type { WorkerReport } from '../../workers/report.ts';
-import type { LoopResult } from '../../workflows/durable-loop.ts';
+import type { LoopInput, LoopResult } from '../../workflows/durable-loop.ts';
 import type { improvementLoop } from '../../workflows/index.ts';
 import { taskQueue } from '../../workflows/task-queues.ts';
 import type { Memory } from './worker.ts';
@@ -41,12 +41,18 @@ export interface Execution {
 
 export interface LimitsFleet {
   store: ArtifactStore;
+  client: Client;
+  /** Starts a run, anew or where its records end. `input`: what is not as for everybody. */
+  start(runId: string, recipe: Recipe, input?: Partial<LoopInput>): Promise<WorkflowHandle<typeof improvementLoop>>;
   /** Starts a run; `result` settles with its end. `onIteration` is told of every closed iteration, soon after. */
   run(runId: string, recipe: Recipe, onIteration?: (iteration: number) => Promise<void>): Promise<LoopResult>;
   /** The executions of a run and of its children, in the order of their starts. Waits until `least` of them are known. */
   executions(runId: string, least: number): Promise<Execution[]>;
   memory(): Promise<Memory>;
   report(): Promise<WorkerReport>;
+  /** `kill -9` of the worker; `wake` starts another, whose shards take at least so many milliseconds, and waits until it is ready. */
+  kill(): Promise<void>;
+  wake(shardMs?: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -83,34 +89,56 @@ export async function startLimitsFleet(): Promise<LimitsFleet> {
   const store = ArtifactStore.connect(storeConfigFromEnvironment(environment));
   const home = join(directory, 'home');
   const fleet = `limits-${process.pid}-${Date.now()}`;
-  const worker = fork(fileURLToPath(new URL('./worker.ts', import.meta.url)), {
-    env: { ...process.env, ...environment, RATCHET_HOME: home, RATCHET_FLEET: fleet, RATCHET_LOG_LEVEL: 'WARN' },
-    execArgv: ['--expose-gc'],
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-  });
-  const ended = once(worker, 'exit').then(([code]) => Promise.reject(new Error(`the worker ended with ${code}`)));
-  ended.catch(() => {});
-  const told = async <T>(): Promise<T> => (await Promise.race([once(worker, 'message'), ended]))[0] as T;
-  await told();
+  let worker: ChildProcess | null = null;
+  let ended: Promise<never> = new Promise(() => {});
+  const told = async <T>(): Promise<T> => (await Promise.race([once(worker as ChildProcess, 'message'), ended]))[0] as T;
+  const wake = async (shardMs = 0): Promise<void> => {
+    worker = fork(fileURLToPath(new URL('./worker.ts', import.meta.url)), {
+      env: {
+        ...process.env,
+        ...environment,
+        RATCHET_HOME: home,
+        RATCHET_FLEET: fleet,
+        RATCHET_LOG_LEVEL: 'WARN',
+        RATCHET_LIMITS_SHARD_MS: `${shardMs}`,
+      },
+      execArgv: ['--expose-gc'],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    ended = once(worker, 'exit').then(([code]) => Promise.reject(new Error(`the worker ended with ${code}`)));
+    ended.catch(() => {});
+    await told();
+  };
+  const end = async (signal: NodeJS.Signals): Promise<void> => {
+    worker?.kill(signal);
+    if (worker) await ended.catch(() => {});
+    worker = null;
+  };
+  const start: LimitsFleet['start'] = async (runId, recipe, input = {}) => {
+    await createRun(store, runId, recipe);
+    return await client.workflow.start<typeof improvementLoop>('improvementLoop', {
+      workflowId: runId,
+      taskQueue: taskQueue('loop', fleet),
+      args: [
+        {
+          runId,
+          recipe,
+          recipeSha256: digestJson(recipe),
+          initial: null,
+          state: null,
+          control: { paused: false, stopping: false, amendments: [] },
+          ...input,
+        },
+      ],
+    });
+  };
+  await wake();
   return {
     store,
+    client,
+    start,
     async run(runId, recipe, onIteration) {
-      await createRun(store, runId, recipe);
-      const handle = await client.workflow.start<typeof improvementLoop>('improvementLoop', {
-        workflowId: runId,
-        taskQueue: taskQueue('loop', fleet),
-        args: [
-          {
-            runId,
-            recipe,
-            recipeSha256: digestJson(recipe),
-            initial: null,
-            state: null,
-            control: { paused: false, stopping: false, amendments: [] },
-          },
-        ],
-      });
-      const result = handle.result();
+      const result = (await start(runId, recipe)).result();
       if (onIteration) await followed(store, runId, recipe.iterations, result, onIteration);
       return await result;
     },
@@ -137,7 +165,7 @@ export async function startLimitsFleet(): Promise<LimitsFleet> {
       }
     },
     async memory() {
-      worker.send('memory');
+      worker?.send('memory');
       return await told<Memory>();
     },
     async report() {
@@ -145,11 +173,10 @@ export async function startLimitsFleet(): Promise<LimitsFleet> {
       if (!report) throw new Error('the worker has not reported');
       return report;
     },
+    kill: () => end('SIGKILL'),
+    wake,
     async close() {
-      if (worker.exitCode === null && worker.signalCode === null) {
-        worker.kill('SIGTERM');
-        await ended.catch(() => {});
-      }
+      await end('SIGTERM');
       store.close();
       await connection.close();
       await servers.stop();

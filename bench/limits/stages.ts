@@ -2,6 +2,7 @@
  * Stages that answer at once, so that what is left is the loop itself: workflow, activities, children, store, records. Plans and gathering are the real
  * ones. Nothing is learnt: every update gives a new policy, and every policy is better than the one before.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { StageRegistry } from '../../activities/run-stage.ts';
 import type { Stage } from '../../activities/stage.ts';
 import type { EvaluateInput } from '../../activities/stages/measuring.ts';
@@ -19,12 +20,16 @@ const model = (of: unknown): ModelRef => ({
 });
 const certain = (value: number): Estimate => ({ value, low: value, high: value, n: 1 });
 
+/** How long a shard takes at least: for those who want to meet one at work. */
+const SHARD_MS = Number(process.env['RATCHET_LIMITS_SHARD_MS'] ?? 0);
+
 const makePanels: Stage<{ panels: Record<string, number> }, unknown> = async ({ panels }, { store }) => {
   const made = Object.entries(panels).map(async ([role, tasks]) => [role, { ref: await store.putJson({ role, tasks }), tasks }]);
   return Object.fromEntries(await Promise.all(made)) as unknown;
 };
 
 const rolloutShard: Stage<unknown, unknown> = async (input, { store }) => {
+  if (SHARD_MS > 0) await delay(SHARD_MS);
   const played = await store.putJson(input);
   return { episodes: played, turns: played, dispatched: 1, completed: 1, failed: 0, abandoned: 0, successes: 1, turnCount: 1 };
 };

@@ -8,7 +8,9 @@ import { smallRecipe, startLimitsFleet, type LimitsFleet } from '../../bench/lim
 import { manyLoops, manyShards } from '../../bench/limits/scenarios.ts';
 import { stages } from '../../bench/limits/stages.ts';
 import { inlineLoop } from '../../bench/inline-loop.ts';
+import { CancelledFailure, type WorkflowHandle } from '@temporalio/client';
 import { SHARDS_PER_HISTORY } from '../../workflows/shards.ts';
+import { eventually } from './fixtures/fleet.ts';
 
 /** One iteration of these recipes is 22 activities, of six events at most: three of its own, three of the decision after it. */
 const EVENTS_OF_A_SMALL_ITERATION = 160;
@@ -38,5 +40,68 @@ describe('limits', { timeout: 120_000 }, () => {
     // Initiated, started, ended, and two decisions for each child.
     assert.ok(loop.mostEvents <= EVENTS_OF_A_SMALL_ITERATION + 2 * 9, `${loop.mostEvents}`);
     assert.deepEqual(inline.head, head);
+  });
+});
+
+/** Three stretches of ten shards at most: two are under way at once, for half a second or more, and the last begins when the first is done. */
+const FEW = { shardsPerHistory: 10 };
+const STRETCHED = smallRecipe(1, 21);
+const SHARD_MS = 100;
+const operator = { by: 'tester', reason: null };
+
+/** The children of a run that have begun, each with its state. */
+async function childrenOf(runId: string): Promise<string[]> {
+  const states: string[] = [];
+  for await (const { workflowId, status } of fleet.client.workflow.list({ query: `RootWorkflowId = '${runId}'` }))
+    if (workflowId !== runId) states.push(status.name);
+  return states.sort();
+}
+
+/** Waits until two children of a run have shards at work. */
+async function handedOut(handle: WorkflowHandle): Promise<void> {
+  await eventually('shards at work', async () => {
+    const begun = ((await handle.describe()).raw.pendingChildren ?? []).filter(({ runId }) => runId);
+    const each = begun.map(({ workflowId, runId }) => fleet.client.workflow.getHandle(workflowId ?? '', runId ?? '').describe());
+    return begun.length === 2 && (await Promise.all(each)).every(({ raw }) => (raw.pendingActivities ?? []).length > 0);
+  });
+}
+
+describe('shards that children play', { timeout: 120_000 }, () => {
+  let undisturbed: unknown;
+  before(async () => {
+    await fleet.kill();
+    await fleet.wake(SHARD_MS);
+    undisturbed = (await inlineLoop({ recipe: STRETCHED, store: fleet.store, runId: 'stretched', stages })).head;
+  });
+
+  test('the worker killed and the run paused meanwhile: those handed out are played, no others begin, and the records are the same', async () => {
+    const handle = await fleet.start('hurt', STRETCHED, FEW);
+    await handedOut(handle);
+    await fleet.kill();
+    // Taken by the next worker, before it decides anything else.
+    const paused = handle.executeUpdate('pause', { args: [operator] });
+    await fleet.wake(SHARD_MS);
+    await paused;
+    await eventually('nothing at work', async () => {
+      const { pendingChildren, pendingActivities } = (await handle.describe()).raw;
+      return [...(pendingChildren ?? []), ...(pendingActivities ?? [])].length === 0;
+    });
+    await eventually('both known as completed', async () => String(await childrenOf('hurt')) === 'COMPLETED,COMPLETED');
+    assert.equal((await handle.describe()).status.name, 'RUNNING');
+    await handle.executeUpdate('resume', { args: [operator] });
+    assert.deepEqual((await handle.result()).head, undisturbed);
+    await eventually('the last stretch', async () => (await childrenOf('hurt')).length === 3);
+  });
+
+  test('cancelled meanwhile: the children are, nothing is left at work, and the run can be taken up again', async () => {
+    const handle = await fleet.start('cancelled', STRETCHED, FEW);
+    await handedOut(handle);
+    await handle.cancel();
+    await assert.rejects(handle.result(), (error: Error) => error.cause instanceof CancelledFailure);
+    await eventually('both cancelled', async () => String(await childrenOf('cancelled')) === 'CANCELLED,CANCELLED');
+    await eventually('idle slots', async () =>
+      Object.values((await fleet.report()).slots).every((of) => of.every(({ job }) => job === null)),
+    );
+    assert.deepEqual((await (await fleet.start('cancelled', STRETCHED, FEW)).result()).head, undisturbed);
   });
 });
