@@ -13,8 +13,9 @@ import { readGivenUp } from '../../artifacts/retention.ts';
 import { appendRecord, createRun } from '../../artifacts/run-log.ts';
 import { ArtifactStore } from '../../artifacts/store.ts';
 import type { GcReport } from '../../artifacts/gc.ts';
-import type { RecordRef } from '../../artifacts/record.ts';
+import type { RecordEntry, RecordRef } from '../../artifacts/record.ts';
 import type { VerifyReport } from '../../artifacts/verify.ts';
+import type { ArtifactRef } from '../../core/nouns.ts';
 import { startS3, type TestS3 } from '../support/s3.ts';
 import { writeSampleRun } from '../artifacts/sample-run.ts';
 import { freshHome, ratchet } from './cli.ts';
@@ -53,6 +54,20 @@ function growOld(folder: string): void {
   const root = join(s3.directory, s3.config.bucket, folder);
   const at = new Date(Date.now() - 30 * 24 * 3600_000);
   for (const path of globSync('**/*', { cwd: root })) utimesSync(join(root, path), at, at);
+}
+
+async function writeRun(to: ArtifactStore, run: string, entries: readonly RecordEntry[]): Promise<void> {
+  await createRun(to, run, recipe);
+  let last: RecordRef | null = null;
+  for (const entry of entries) last = await appendRecord(to, run, { ...entry, previous: last?.sha256 ?? null });
+}
+
+/** The same with references to something that is there. */
+async function withObjects(to: ArtifactStore, entries: readonly RecordEntry[]): Promise<RecordEntry[]> {
+  const text = JSON.stringify(entries);
+  const stored = new Map<string, ArtifactRef>();
+  for (const [key] of text.matchAll(/objects\/[0-9a-f]{64}/g)) stored.set(key, await to.putJson({ instead: key }));
+  return JSON.parse(text, (_, value: { key?: string } | null) => stored.get(value?.key ?? '') ?? value) as RecordEntry[];
 }
 
 test('looks unless told to apply, keeps what is young, and gives up the bulk of no run that is pinned', async () => {
@@ -118,14 +133,8 @@ test('a run that may be under way gives up nothing: Temporal is asked whatever t
   const client = new Client({ connection: await Connection.connect({ address: process.env['TEMPORAL_ADDRESS'] ?? '' }) });
   const [finished, elsewhere] = [`finished-${mark}`, `elsewhere-${mark}`];
   try {
-    for (const [run, entries] of [
-      [finished, sampleEntries()],
-      [elsewhere, sampleEntries().slice(0, -2)],
-    ] as const) {
-      await createRun(under, run, recipe);
-      let last: RecordRef | null = null;
-      for (const entry of entries) last = await appendRecord(under, run, { ...entry, previous: last?.sha256 ?? null });
-    }
+    await writeRun(under, finished, sampleEntries());
+    await writeRun(under, elsewhere, sampleEntries().slice(0, -2));
     growOld('under-way/runs');
     const unknown = await ratchet(['gc', '--apply', '--drop', elsewhere], { env: prefixed });
     assert.deepEqual([unknown.code, /does not know it: another one may be at work on it/.test(unknown.err)], [2, true], unknown.err);
@@ -140,5 +149,37 @@ test('a run that may be under way gives up nothing: Temporal is asked whatever t
   } finally {
     await client.connection.close();
     under.close();
+  }
+});
+
+test('by age only finished runs give up their bulk: not the young, the pinned, the unfinished or those under way again', async () => {
+  const prefixed = { ...env, RATCHET_PREFIX: 'aged' };
+  const aged = ArtifactStore.connect({ ...s3.config, prefix: 'aged' });
+  const client = new Client({ connection: await Connection.connect({ address: process.env['TEMPORAL_ADDRESS'] ?? '' }) });
+  const runs = ['again', 'old', 'pinned', 'unfinished', 'young'].map((name) => `${name}-${mark}`);
+  const [again, old, pinned, unfinished, young] = runs as [string, string, string, string, string];
+  try {
+    const entries = await withObjects(aged, sampleEntries());
+    for (const run of runs) await writeRun(aged, run, run === unfinished ? entries.slice(0, -2) : entries);
+    // Whoever stops a run may mean to go on with it: only `--drop` takes it.
+    await noteEnding(aged, unfinished, { state: 'stopped', reason: null });
+    assert.equal((await ratchet(['pin', pinned, '--reason', 'kept'], { env: prefixed })).code, 0);
+    for (const run of runs) if (run !== young) growOld(`aged/runs/${run}`);
+    const execution = await client.workflow.start('improvementLoop', { workflowId: again, taskQueue: `nobody-${mark}` });
+
+    const givenUp = async (days: number, ...args: string[]) => {
+      const { code, out, err } = await ratchet(['gc', '--older-than', String(days), '--json', ...args], { env: prefixed });
+      assert.equal(code, 0, err);
+      return (JSON.parse(out) as GcReport).runs.filter((each) => each.givenUp).map(({ run }) => run);
+    };
+    // They were written 30 days ago; the grace period of 7 is the least age, whatever is asked.
+    assert.deepEqual(await givenUp(31), []);
+    assert.deepEqual(await givenUp(29), [old]);
+    assert.deepEqual(await givenUp(0, '--apply'), [old]);
+    for (const run of runs) assert.equal((await readGivenUp(aged, run)) !== null, run === old, run);
+    await execution.terminate();
+  } finally {
+    await client.connection.close();
+    aged.close();
   }
 });
