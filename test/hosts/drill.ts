@@ -7,7 +7,6 @@
  *   npm run drill:hosts            (Linux, as root; about two minutes on two cores; exit code 3 where namespaces are not permitted)
  */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -15,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { HEARTBEAT_TIMEOUT_MS } from '../../workflows/stage-proxies.ts';
+import { authorityIn, certificateIn, makeCertificates } from '../support/certificates.ts';
 import { strikeEnvironment } from '../support/loop.ts';
 import { makeNetwork, refusal } from './network.ts';
 import { ACCOUNTS, API_KEY, BUCKET, S3_PORT, TEMPORAL_PORT } from './places.ts';
@@ -64,51 +64,17 @@ function environmentOf(host: 'a' | 'b'): Record<string, string> {
     RATCHET_CACHE: join(own, 'cache'),
     TMPDIR: join(own, 'tmp'),
     RATCHET_S3_ENDPOINT: `https://${servers}:${S3_PORT}`,
-    NODE_EXTRA_CA_CERTS: join(tls, 'ca.crt'),
+    NODE_EXTRA_CA_CERTS: authorityIn(tls),
     AWS_ACCESS_KEY_ID: ACCOUNTS[host].access,
     AWS_SECRET_ACCESS_KEY: ACCOUNTS[host].secret,
     RATCHET_BUCKET: BUCKET,
     TEMPORAL_ADDRESS: `${servers}:${TEMPORAL_PORT}`,
     TEMPORAL_NAMESPACE: 'default',
     TEMPORAL_API_KEY: API_KEY,
-    TEMPORAL_TLS_SERVER_CA_CERT_PATH: join(tls, 'ca.crt'),
-    TEMPORAL_TLS_CLIENT_CERT_PATH: join(tls, `${host}.crt`),
-    TEMPORAL_TLS_CLIENT_KEY_PATH: join(tls, `${host}.key`),
+    TEMPORAL_TLS_SERVER_CA_CERT_PATH: authorityIn(tls),
+    TEMPORAL_TLS_CLIENT_CERT_PATH: certificateIn(tls, host).certificate,
+    TEMPORAL_TLS_CLIENT_KEY_PATH: certificateIn(tls, host).key,
   };
-}
-
-/** One authority, a certificate for the servers' address, one for each host. */
-function makeCertificates(): void {
-  const tls = join(folder, 'tls');
-  mkdirSync(tls);
-  const openssl = (...args: string[]): void => void execFileSync('openssl', args, { cwd: tls, stdio: ['ignore', 'ignore', 'pipe'] });
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
-  openssl('req', '-x509', ...key, '-keyout', 'ca.key', '-out', 'ca.crt', '-days', '2', '-subj', '/CN=drill');
-  for (const [name, extensions] of [
-    ['servers', `subjectAltName=IP:${network.addressOf('servers')}`],
-    ['a', 'extendedKeyUsage=clientAuth'],
-    ['b', 'extendedKeyUsage=clientAuth'],
-  ] as const) {
-    openssl('req', ...key, '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', `/CN=${name}`);
-    writeFileSync(join(tls, 'ext'), extensions);
-    openssl(
-      'x509',
-      '-req',
-      '-in',
-      `${name}.csr`,
-      '-CA',
-      'ca.crt',
-      '-CAkey',
-      'ca.key',
-      '-CAcreateserial',
-      '-out',
-      `${name}.crt`,
-      '-days',
-      '2',
-      '-extfile',
-      'ext',
-    );
-  }
 }
 
 const CLI = join('cli', 'ratchet.js');
@@ -159,7 +125,8 @@ const drained = async ({ child, name, output }: (typeof processes)[number]): Pro
 };
 
 async function drill(): Promise<void> {
-  makeCertificates();
+  mkdirSync(join(folder, 'tls'));
+  makeCertificates(join(folder, 'tls'), { name: 'servers', at: `IP:${network.addressOf('servers')}` }, ['a', 'b']);
   const servers = start('servers', 'servers', [join(import.meta.dirname, 'servers.ts'), folder, network.addressOf('servers')], {});
   await until('the servers are up', () => {
     assert.equal(servers.child.exitCode, null, servers.output());

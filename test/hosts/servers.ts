@@ -16,6 +16,7 @@ import { createServer } from 'node:tls';
 import { ensureServers } from '../../infra/servers.ts';
 import { VERSITYGW } from '../../infra/programs.ts';
 import { resolveProgram } from '../../infra/resolve.ts';
+import { authorityIn, certificateIn } from '../support/certificates.ts';
 import { startGate } from '../support/guarded-temporal.ts';
 import { ACCOUNTS, API_KEY, BUCKET, S3_PORT, TEMPORAL_PORT } from './places.ts';
 
@@ -83,8 +84,9 @@ const env = {
 };
 const servers = await ensureServers({ home: join(folder, 'temporal'), onProgress: () => {}, env });
 
-const read = (name: string) => readFileSync(join(folder, 'tls', name));
-const identity = { cert: read('servers.crt'), key: read('servers.key'), ca: read('ca.crt') };
+const tls = join(folder, 'tls');
+const { certificate, key } = certificateIn(tls, 'servers');
+const identity = { cert: readFileSync(certificate), key: readFileSync(key), ca: readFileSync(authorityIn(tls)) };
 
 createServer(identity, (socket) => {
   const inner = connect(7070, '127.0.0.1');
@@ -97,8 +99,7 @@ createServer(identity, (socket) => {
     one.on('error', () => other.destroy()).on('close', () => other.destroy());
 }).listen(S3_PORT, address);
 
-const place = (name: string) => ({ certificate: join(folder, 'tls', `${name}.crt`), key: join(folder, 'tls', `${name}.key`) });
-await startGate(servers.endpoints.temporal.address, { authority: join(folder, 'tls', 'ca.crt'), server: place('servers') }, API_KEY, {
+await startGate(servers.endpoints.temporal.address, { folder: tls, server: 'servers' }, API_KEY, {
   host: address,
   port: TEMPORAL_PORT,
 });

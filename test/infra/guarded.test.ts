@@ -10,21 +10,21 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { QUEUES } from '../../workflows/task-queues.ts';
 import { ratchet } from '../cli/cli.ts';
-import { makeCertificates, startGate, type Certificates, type Gate } from '../support/guarded-temporal.ts';
+import { authorityIn, certificateIn, makeCertificates } from '../support/certificates.ts';
+import { startGate, type Gate } from '../support/guarded-temporal.ts';
 import { startFleet, type Fleet } from '../workers/fixtures/fleet.ts';
 
 const KEY = randomUUID();
-const CLIENT = 'a worker of ours';
+const CLIENT = 'worker-of-ours';
 
 let folder: string;
-let certificates: Certificates;
 let fleet: Fleet;
 let gate: Gate;
 before(async () => {
   folder = mkdtempSync(join(tmpdir(), 'ratchet-guarded-'));
-  certificates = makeCertificates(folder, CLIENT);
+  makeCertificates(folder, { name: 'server', at: 'DNS:localhost' }, [CLIENT]);
   fleet = await startFleet();
-  gate = await startGate(fleet.endpoints.temporal.address, certificates, KEY);
+  gate = await startGate(fleet.endpoints.temporal.address, { folder, server: 'server' }, KEY);
 });
 after(async () => {
   await gate.close();
@@ -41,23 +41,23 @@ function variables(): Record<string, string> {
     ...NOT_OURS,
     TEMPORAL_ADDRESS: gate.address,
     TEMPORAL_API_KEY: KEY,
-    TEMPORAL_TLS_SERVER_CA_CERT_PATH: certificates.authority,
-    TEMPORAL_TLS_CLIENT_CERT_PATH: certificates.client.certificate,
-    TEMPORAL_TLS_CLIENT_KEY_PATH: certificates.client.key,
+    TEMPORAL_TLS_SERVER_CA_CERT_PATH: authorityIn(folder),
+    TEMPORAL_TLS_CLIENT_CERT_PATH: certificateIn(folder, CLIENT).certificate,
+    TEMPORAL_TLS_CLIENT_KEY_PATH: certificateIn(folder, CLIENT).key,
   };
 }
 
 /** The same as a profile of a file; which server it is stays a variable, as for every Ratchet command. */
 function profile(): Record<string, string> {
   const file = join(folder, 'temporal.toml');
-  const { authority, client } = certificates;
+  const client = certificateIn(folder, CLIENT);
   writeFileSync(
     file,
     [
       '[profile.hosted]',
       `api_key = "${KEY}"`,
       '[profile.hosted.tls]',
-      `server_ca_cert_path = "${authority}"`,
+      `server_ca_cert_path = "${authorityIn(folder)}"`,
       `client_cert_path = "${client.certificate}"`,
       `client_key_path = "${client.key}"`,
     ].join('\n'),

@@ -2,40 +2,12 @@
  * Temporal behind a gate that does what a hosted one does: TLS with a certificate of our own authority, clients that must show one of it (mTLS), and a key in
  * every call. What passes goes on to a real Temporal, byte for byte.
  */
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { connect, createSecureServer, type IncomingHttpHeaders, type OutgoingHttpHeaders } from 'node:http2';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
-
-/** Made by `makeCertificates`, beside each other. */
-export interface Certificates {
-  authority: string;
-  server: { certificate: string; key: string };
-  client: { certificate: string; key: string };
-}
-
-/** An authority and what it vouches for: `localhost` as a server, and a client of this name. By OpenSSL. */
-export function makeCertificates(folder: string, clientName: string): Certificates {
-  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
-  const days = ['-days', '1'];
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  openssl('req', '-x509', ...key, ...days, '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=test authority');
-  const made = (name: string, subject: string, extensions: string) => {
-    openssl('req', ...key, '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', subject);
-    writeFileSync(join(folder, `${name}.ext`), extensions);
-    const by = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', `${name}.ext`];
-    openssl('x509', '-req', '-in', `${name}.csr`, ...by, ...days, '-out', `${name}.pem`);
-    return { certificate: join(folder, `${name}.pem`), key: join(folder, `${name}.key`) };
-  };
-  return {
-    authority: join(folder, 'ca.pem'),
-    server: made('server', '/CN=localhost', 'subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth\n'),
-    client: made('client', `/CN=${clientName}`, 'extendedKeyUsage=clientAuth\n'),
-  };
-}
+import { authorityIn, certificateIn } from './certificates.ts';
 
 export interface Gate {
   /** `<host>:<port>`. */
@@ -55,17 +27,18 @@ function passedOn(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
   return Object.fromEntries(Object.entries(headers).filter(([name]) => ![':authority', ':scheme', 'authorization'].includes(name)));
 }
 
-/** `at`: where it listens; by default at any port of `localhost`. */
+/** `folder`: with the certificates of `makeCertificates`; `server`: the name of the gate's own. `at`: where it listens; by default at any port of `localhost`. */
 export async function startGate(
   temporal: string,
-  { authority, server: own }: Pick<Certificates, 'authority' | 'server'>,
+  { folder, server: name }: { folder: string; server: string },
   apiKey: string,
   at: { host: string; port: number } = { host: 'localhost', port: 0 },
 ): Promise<Gate> {
+  const own = certificateIn(folder, name);
   const upstream = connect(`http://${temporal}`);
   upstream.on('error', () => {}); // streams that need it fail by themselves
   const server = createSecureServer({
-    ca: readFileSync(authority),
+    ca: readFileSync(authorityIn(folder)),
     cert: readFileSync(own.certificate),
     key: readFileSync(own.key),
     requestCert: true,
