@@ -7,6 +7,7 @@ import type { SigningKey } from '../artifacts/attestation.ts';
 import type { RecordEntry, RecordRef, Steering } from '../artifacts/record.ts';
 import { requireBulk } from '../artifacts/retention.ts';
 import { appendRecord } from '../artifacts/run-log.ts';
+import type { StoreRequests } from '../artifacts/store-requests.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import type { ComputePool } from '../learning/compute/pool.ts';
@@ -14,7 +15,7 @@ import { attestRecord } from './attest.ts';
 import { countFailure, toApplicationFailure } from './failures.ts';
 import type { FailureCounts } from './failures.ts';
 import { checkPayload } from './payload.ts';
-import type { StageCall, StageJob } from './stage-runner.ts';
+import type { StageCall, StageJob, StageNews } from './stage-runner.ts';
 import type { Progress } from './stage.ts';
 
 /** Often enough that people see progress live and a cancellation (which comes back with a heartbeat) arrives within a second or two. */
@@ -46,6 +47,8 @@ export interface StageActivityDeps {
   pool: ComputePool;
   stallBoundMs?: number;
   stopBoundMs?: number;
+  /** Hears what the children ask of the store, within seconds; the last of one that is killed is lost. */
+  onRequests?: (requests: StoreRequests) => void;
 }
 
 export type StageActivity = (call: StageCall) => Promise<unknown>;
@@ -92,7 +95,7 @@ export function createRecordActivities(store: ArtifactStore, key: SigningKey): {
 }
 
 async function runInSlot(name: string, call: StageCall, deps: StageActivityDeps): Promise<unknown> {
-  const { pool, stallBoundMs = STALL_BOUND_MS, stopBoundMs = STOP_BOUND_MS } = deps;
+  const { pool, stallBoundMs = STALL_BOUND_MS, stopBoundMs = STOP_BOUND_MS, onRequests } = deps;
   const context = Context.current();
   const told: StageHeartbeat = { progress: null, checkpoint: null, failures: earlierFailures(context) };
   const stop = new AbortController();
@@ -124,19 +127,22 @@ async function runInSlot(name: string, call: StageCall, deps: StageActivityDeps)
     checkCall(name, call);
     context.heartbeat(told);
     const job: StageJob = { ...call, outOfMemory: told.failures.OutOfMemory ?? 0 };
-    const output = await pool.run(name, job, {
+    const { output, requests } = (await pool.run(name, job, {
       signal: kill.signal,
       stop: stop.signal,
-      onProgress: (progress) => {
+      onProgress: (news) => {
         lastSignMs = performance.now();
-        told.progress = progress as Progress;
+        const { progress, requests } = news as StageNews;
+        told.progress = progress ?? null;
+        onRequests?.(requests);
       },
       onCheckpoint: (step) => {
         lastSignMs = performance.now();
         told.checkpoint = step;
         told.failures = {};
       },
-    });
+    })) as StageNews;
+    onRequests?.(requests);
     checkPayload(`output of stage ${name}`, output);
     return output;
   } catch (error) {

@@ -23,6 +23,7 @@ import { probeStore } from './probe.ts';
 import { explained, failureOf, Patience, persevere, stillRacing } from './s3-failures.ts';
 import { CONNECT_TIMEOUT_MS, DEFAULT_IDLE_TIMEOUT_MS, DEFAULT_PATIENCE_MS, checkKey, checkStoreConfig } from './store-config.ts';
 import type { StoreConfig } from './store-config.ts';
+import { countRequests, type StoreRequests } from './store-requests.ts';
 import { outlastSweep, REFRESHED_AFTER_MS } from './sweep.ts';
 import { LARGE_OBJECT_BYTES, spool, uploadInParts } from './upload.ts';
 
@@ -44,6 +45,7 @@ export class ArtifactStore {
   readonly config: Readonly<StoreConfig>;
   /** For messages: endpoint or region, bucket and prefix. */
   readonly where: string;
+  readonly requests: Readonly<StoreRequests>;
   readonly #client: S3Client;
   readonly #prefix: string;
   readonly #patienceMs: number;
@@ -74,6 +76,7 @@ export class ArtifactStore {
       responseChecksumValidation: 'WHEN_REQUIRED',
       requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: this.#idleTimeoutMs },
     });
+    this.requests = countRequests(this.#client);
   }
 
   close(): void {
@@ -153,9 +156,8 @@ export class ArtifactStore {
     for (let first = true; first || offset < ref.bytes; first = false) {
       try {
         signal?.throwIfAborted();
-        const range = offset > 0 ? { Range: `bytes=${offset}-` } : {};
         const answer = await this.#client.send(
-          new GetObjectCommand({ ...this.#address(ref.key), ...range }),
+          new GetObjectCommand({ ...this.#address(ref.key), ...(offset > 0 && { Range: `bytes=${offset}-` }) }),
           signal && { abortSignal: signal },
         );
         if (offset > 0 && !answer.ContentRange?.startsWith(`bytes ${offset}-`)) {

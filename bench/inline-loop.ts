@@ -149,6 +149,9 @@ if (import.meta.main) {
       `${name.padEnd(24)} ${(100 * success.value).toFixed(1)} % [${(100 * success.low).toFixed(1)}, ${(100 * success.high).toFixed(1)}] of ${success.n}`,
     );
   }
+  const requests = Object.values(store.requests);
+  const total = (of: 'requests' | 'ms') => requests.reduce((sum, each) => sum + each[of], 0);
+  console.log(`store: ${total('requests')} requests, ${(total('ms') / 1000).toFixed(1)} s`);
   console.log(`run ${values.id}: record ${state.head.index}, head ${state.head.sha256}`);
   await close();
 }

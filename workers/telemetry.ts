@@ -3,6 +3,7 @@
  * or JSON. Temporal's own metrics (polls, latencies, failures by reason) are those of its SDK; only what that cannot know is added here. It decides nothing.
  */
 import { DefaultLogger, type LogEntry, type Logger, type Runtime, type RuntimeOptions } from '@temporalio/worker';
+import type { StoreRequests } from '../artifacts/store-requests.ts';
 import type { SlotStatus } from '../learning/compute/pool.ts';
 import type { Queue } from '../activities/stage.ts';
 import type { WorkerConfig } from './config.ts';
@@ -57,9 +58,9 @@ function plain(_key: string, value: unknown): unknown {
   return value instanceof Error ? { name: value.name, message: value.message, stack: value.stack } : value;
 }
 
-/** Tells how late the event loop is and what the slots do; `tell` is called once a second (report.ts). */
+/** Tells how late the event loop is, what the slots do, and what was asked of the store since; `tell` is called once a second (report.ts). */
 export function ownMetrics(runtime: Runtime): {
-  tell(eventLoopDelayMs: { p99: number }, slots: Partial<Record<Queue, SlotStatus[]>>): void;
+  tell(eventLoopDelayMs: { p99: number }, slots: Partial<Record<Queue, SlotStatus[]>>, requests: StoreRequests): void;
 } {
   const meter = runtime.metricMeter;
   const late = meter.createGauge(
@@ -70,8 +71,11 @@ export function ownMetrics(runtime: Runtime): {
   );
   const busy = meter.createGauge('ratchet_slot_busy', 'int', undefined, '1 while the compute slot has a stage call');
   const memory = meter.createGauge('ratchet_slot_memory_bytes', 'int', undefined, 'Resident memory of the child of the compute slot');
+  const asked = meter.createCounter('ratchet_store_requests', undefined, 'Requests to the S3 server, each try of each');
+  const failed = meter.createCounter('ratchet_store_failures', undefined, 'Of these, not answered, cut off, or refused');
+  const waited = meter.createCounter('ratchet_store_milliseconds', undefined, 'Time until their answers began, summed');
   return {
-    tell({ p99 }, slots) {
+    tell({ p99 }, slots, requests) {
       late.set(p99 / 1_000);
       for (const [queue, each] of Object.entries(slots)) {
         for (const { slot, job, rssBytes } of each) {
@@ -79,6 +83,11 @@ export function ownMetrics(runtime: Runtime): {
           busy.set(job === null ? 0 : 1, tags);
           memory.set(rssBytes, tags);
         }
+      }
+      for (const [operation, { requests: tries, failures, ms }] of Object.entries(requests)) {
+        asked.add(tries, { operation });
+        failed.add(failures, { operation });
+        waited.add(Math.round(ms), { operation });
       }
     },
   };

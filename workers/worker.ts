@@ -12,6 +12,7 @@ import { createRecordActivities, createStageActivities } from '../activities/act
 import type { Queue } from '../activities/stage.ts';
 import { signingKey } from '../artifacts/attestation.ts';
 import { noteEnding } from '../artifacts/ending.ts';
+import { addRequests, newRequests, type StoreRequests } from '../artifacts/store-requests.ts';
 import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
@@ -82,6 +83,10 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
     logger.warn(`what a dead worker held cannot be given back; its missing heartbeats will do it: ${String(error)}`),
   );
   const store = ArtifactStore.connect(storeConfig);
+  // Of this process and of its children.
+  const requests: StoreRequests = {};
+  const onRequests = (more: StoreRequests): void => addRequests(requests, more);
+  const [ownRequests, allRequests] = [newRequests(store.requests), newRequests(requests)];
   const traces = config.traces ? await startTraces('ratchet-worker', (message) => logger.warn(message)) : null;
   const sinks = { ...endingSinks(store), ...traceSinks(traces) };
   const pools: Partial<Record<Queue, ComputePool>> = {};
@@ -109,7 +114,7 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
         },
         taskQueue: taskQueue(role, config.fleet),
         activities: {
-          ...createStageActivities({ names, pool, stallBoundMs, stopBoundMs }),
+          ...createStageActivities({ names, pool, stallBoundMs, stopBoundMs, onRequests }),
           ...(role === 'loop' && createRecordActivities(store, signingKey(config.signingKey))),
         },
         ...(role === 'loop' && bundle && { workflowBundle: { codePath: bundle.codePath }, sinks }),
@@ -151,7 +156,10 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
     config.home,
     fixed,
     () => ({ state, slots: slotsNow() }),
-    ({ eventLoopDelayMs, slots }) => own.tell(eventLoopDelayMs, slots),
+    ({ eventLoopDelayMs, slots }) => {
+      onRequests(ownRequests());
+      own.tell(eventLoopDelayMs, slots, allRequests());
+    },
     (message) => logger.warn(message),
   );
   const ended = (async () => {

@@ -1,14 +1,18 @@
 /**
  * What durability costs: the same recipe through Temporal and its workers (`ratchet start`) and in one process (`bench/inline-loop.ts`), in turns on the
  * same servers, each round with another seed so that nothing is remembered. Prints the wall times and their ratio, and itemises the durable run: how long
- * activities waited for a worker, how long no activity ran at all, and the requests to the store on both sides. Writes `durability-cost.json`.
+ * activities waited for a worker, how long no activity ran at all, and the requests to the store on both sides (of the workers
+ * and of the one process; until answers began, summed over what went on at once). Writes `durability-cost.json`.
  *
  *   node bench/durability/run.ts [--scale micro] [--recipe agentprm-household] [--rounds 1] [--seed 1] [--set field=value ...] [--out docs]
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
 import { endpointEnvironment } from '../../infra/endpoints.ts';
@@ -30,35 +34,41 @@ const { values } = parseArgs({
 
 const ROOT = join(import.meta.dirname, '../..');
 const home = mkdtempSync(join(tmpdir(), 'ratchet-bench-durability-'));
-const requestsFolder = join(home, 'requests');
-mkdirSync(requestsFolder);
-const env = {
-  ...process.env,
-  RATCHET_HOME: home,
-  RATCHET_BENCH_REQUESTS: requestsFolder,
-  NODE_OPTIONS: `--import=${join(import.meta.dirname, 'requests.ts')}`,
-};
+const probe = createServer().listen(0, '127.0.0.1');
+await once(probe, 'listening');
+const metrics = `127.0.0.1:${(probe.address() as { port: number }).port}`;
+probe.close();
+await once(probe, 'close');
+const env = { ...process.env, RATCHET_HOME: home, RATCHET_METRICS: metrics };
+
+/** Workers tell their metrics once a second. */
+const TOLD_WITHIN_MS = 2_500;
 
 interface Requests {
   requests: number;
   seconds: number;
 }
-/** The sums of all processes so far. */
-function requestsSoFar(): Requests {
-  const all = readdirSync(requestsFolder).map((file) => JSON.parse(readFileSync(join(requestsFolder, file), 'utf8')) as Requests);
-  return { requests: all.reduce((sum, one) => sum + one.requests, 0), seconds: all.reduce((sum, one) => sum + one.seconds, 0) };
+/** What the workers have asked of the store so far. */
+async function workersRequests(): Promise<Requests> {
+  await delay(TOLD_WITHIN_MS);
+  const text = await (await fetch(`http://${metrics}/metrics`)).text();
+  const sum = (name: string) =>
+    [...text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\d+)`, 'gm'))].reduce((total, [, value]) => total + Number(value), 0);
+  return { requests: sum('ratchet_store_requests_total'), seconds: sum('ratchet_store_milliseconds_total') / 1000 };
 }
 
-/** Runs a program of the repository and returns its seconds; its output is ours. Throws where it fails. */
-async function timed(args: string[], more: Record<string, string | undefined> = {}): Promise<{ seconds: number; store: Requests }> {
-  const before = requestsSoFar();
+/** Runs a program of the repository and returns its seconds and what it printed, which is shown, too. Throws where it fails. */
+async function timed(args: string[], more: Record<string, string | undefined> = {}): Promise<{ seconds: number; printed: string }> {
   const start = performance.now();
-  const child = spawn(process.execPath, args, { cwd: ROOT, env: { ...env, ...more }, stdio: ['ignore', 'inherit', 'inherit'] });
+  const child = spawn(process.execPath, args, { cwd: ROOT, env: { ...env, ...more }, stdio: ['ignore', 'pipe', 'inherit'] });
+  let printed = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    printed += text;
+    process.stdout.write(text);
+  });
   const code = await new Promise((resolve) => child.once('close', resolve));
-  const seconds = (performance.now() - start) / 1000;
   if (code !== 0) throw new Error(`${args.join(' ')} ended with ${String(code)}`);
-  const after = requestsSoFar();
-  return { seconds, store: { requests: after.requests - before.requests, seconds: after.seconds - before.seconds } };
+  return { seconds: (performance.now() - start) / 1000, printed };
 }
 
 interface Round {
@@ -87,8 +97,17 @@ try {
       String(seed),
       ...values.set.flatMap((one) => ['--set', one]),
     ];
-    const inlineRound = () => timed(['bench/inline-loop.ts', ...what, '--id', `inline-${seed}`], endpoints);
-    const durableRound = () => timed(['cli/ratchet.js', 'start', ...what, '--id', `durable-${seed}`]);
+    const inlineRound = async () => {
+      const { seconds, printed } = await timed(['bench/inline-loop.ts', ...what, '--id', `inline-${seed}`], endpoints);
+      const [, requests, spent] = /^store: (\d+) requests, ([\d.]+) s$/m.exec(printed) ?? [];
+      return { seconds, store: { requests: Number(requests), seconds: Number(spent) } };
+    };
+    const durableRound = async () => {
+      const before = await workersRequests();
+      const { seconds } = await timed(['cli/ratchet.js', 'start', ...what, '--id', `durable-${seed}`]);
+      const after = await workersRequests();
+      return { seconds, store: { requests: after.requests - before.requests, seconds: after.seconds - before.seconds } };
+    };
     // Who begins changes from round to round: caches of the system are warmer for the second.
     const first = round % 2 === 0 ? await inlineRound() : undefined;
     const durable = await durableRound();

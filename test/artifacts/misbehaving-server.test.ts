@@ -112,6 +112,10 @@ test('500 and 503 are outwaited, in every kind of call', async () => {
     for await (const { key } of store.list('spoiled/')) assert.equal(key, 'spoiled/a.json');
     await store.writePointer('spoiled/b.json', 2);
     await store.delete('spoiled/b.json');
+    // Every try is counted, and of three in turn the two that were spoiled as failures.
+    const counts = Object.values(store.requests);
+    const sum = (of: 'requests' | 'failures') => counts.reduce((total, count) => total + count[of], 0);
+    assert.deepEqual([sum('requests'), sum('failures')], [spoiled, spoiled - Math.floor(spoiled / 3)]);
   });
 });
 
