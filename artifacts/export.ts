@@ -19,7 +19,8 @@ const READS_AT_ONCE = 8;
 const VERIFIER = new URL('./verify-export.mjs', import.meta.url);
 
 export interface ExportOptions extends CallOptions {
-  onProgress?: (progress: { done: number; total: number; bytes: number }) => void;
+  /** First all is checked, then all is copied. */
+  onProgress?: (progress: { what: 'checked' | 'copied'; done: number; total: number; bytes: number }) => void;
 }
 
 /** Throws BadInput for a folder that is not empty or an unknown run, Corrupt for a run that does not verify, Unavailable for one that is being written meanwhile (nothing is exported then). */
@@ -33,7 +34,11 @@ export async function exportRun(store: ArtifactStore, runId: string, folder: str
 
   const manifests = await manifestsOf(store, runId, call);
   const objects: { key: string; sha256: string; bytes: number }[] = [];
-  const report = await verifyRun(store, runId, { ...call, onSound: (ref) => objects.push(ref) });
+  const report = await verifyRun(store, runId, {
+    ...call,
+    onSound: (ref) => objects.push(ref),
+    onProgress: (progress) => options.onProgress?.({ what: 'checked', ...progress }),
+  });
   const [first] = report.problems;
   if (first) throw new RatchetError('Corrupt', `run ${runId} does not verify and is not exported: ${first.what} at ${first.key}`);
   if ((await manifestsOf(store, runId, call)).join() !== manifests.join())
@@ -48,7 +53,7 @@ export async function exportRun(store: ArtifactStore, runId: string, folder: str
   const wrote = (key: string, digest: string, size: number) => {
     digests.set(key, digest);
     bytes += size;
-    options.onProgress?.({ done: digests.size, total, bytes });
+    options.onProgress?.({ what: 'copied', done: digests.size, total, bytes });
   };
   await forEachBounded(manifests, READS_AT_ONCE, async (key) => {
     const content = await store.readBytes(key, call);

@@ -22,6 +22,8 @@ const TRANSIENT_CODES = new Set([
   'IncompleteBody',
 ]);
 
+/** What the SDK throws before it asks anybody. */
+const NO_CREDENTIALS = new Set(['CredentialsProviderError', 'TokenProviderError']);
 /** What a 404 must say to mean that there is no such object; without a body (HEAD) the SDK calls it NotFound. Other 404s are about something else. */
 const ABSENT_CODES = new Set(['NoSuchKey', 'NotFound', 'NoSuchUpload']);
 /** Access keys that nobody has; versitygw answers 404 to them, and taking that for a missing object would make a wrong key look like data loss. */
@@ -52,7 +54,7 @@ function answerOf(error: unknown): Answer {
 
 export function failureOf(error: unknown): Failure {
   const { name, code, status } = answerOf(error);
-  if (name === 'CredentialsProviderError' || name === 'TokenProviderError') return 'denied';
+  if (NO_CREDENTIALS.has(name ?? '')) return 'denied';
   if (status === undefined) return code !== undefined || name === 'TimeoutError' ? 'transient' : 'bug'; // no HTTP answer: the system names its failures
   if (name === 'NoSuchBucket' || code === 'NoSuchBucket') return 'bucketAbsent';
   if (UNKNOWN_KEY_CODES.has(code ?? name)) return 'denied';
@@ -71,6 +73,12 @@ export function explained(doing: string, where: string, error: unknown): unknown
   const failure = error instanceof RatchetError ? 'bug' : failureOf(error);
   if (failure === 'bug') return error;
   const answer = answerOf(error);
+  if (NO_CREDENTIALS.has(answer.name ?? ''))
+    return new RatchetError(
+      'Unavailable',
+      `${doing} at ${where}: there are no credentials, so the server was not asked; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)`,
+      { cause: error },
+    );
   const seen = [answer.status, answer.code ?? answer.name].filter((part) => part !== undefined).join(' ');
   const advice =
     failure === 'denied'

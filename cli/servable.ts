@@ -25,10 +25,16 @@ export async function fetchServable(kind: ServableKind, asked: string, field: st
   return withSession({ borrow: true }, async ({ store }) => {
     const { iterations } = await requireRecords(store, run);
     await requireBulk(store, run);
-    const wanted = at === undefined ? iterations : iterations.filter(({ iteration }) => iteration === Number(at));
-    const having = wanted.filter(({ body }) => kind === 'policy' || isIterationBody(body)).at(-1);
-    if (!having)
-      throw badInput(field, asked, `closed iterations with such a model: ${iterations.map(({ iteration }) => iteration).join(', ')}`);
+    const all = iterations.filter(({ body }) => kind === 'policy' || isIterationBody(body));
+    const having = all.filter(({ iteration }) => at === undefined || iteration === Number(at)).at(-1);
+    if (!having) {
+      const there = all.map(({ iteration }) => `${run}@${iteration}`).join(', ');
+      throw badInput(
+        field,
+        asked,
+        there ? `one of ${there}` : 'a run with a closed iteration that made such a model; this one has none yet',
+      );
+    }
     const { body, iteration } = having;
     const ref = kind === 'rewardModel' && isIterationBody(body) ? body.rewardModel.rewardModel : body.policy;
     return { folder: await fetchModel(store, ref), name: `${run}@${iteration}` };

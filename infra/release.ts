@@ -9,6 +9,7 @@ import { createWriteStream } from 'node:fs';
 import { copyFile, chmod, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { RatchetError } from '../core/errors.ts';
 import type { Environment } from './endpoints.ts';
 import { thinned } from './progress.ts';
 import type { OnProgress } from './progress.ts';
@@ -43,16 +44,22 @@ export function releaseSite(env: Environment): string | null {
 
 /**
  * Puts the verified program at `destination`, which must be in an existing directory on the same file system. Throws ReleaseFailure, whose
- * message says which address failed and how.
+ * message says which address failed and how, and Stopped as soon as `signal` is aborted.
  */
-export async function fetchRelease(program: ServerProgram, site: string, destination: string, onProgress: OnProgress): Promise<void> {
+export async function fetchRelease(
+  program: ServerProgram,
+  site: string,
+  destination: string,
+  onProgress: OnProgress,
+  signal?: AbortSignal,
+): Promise<void> {
   const archive = program.archive(process.platform, process.arch);
   if (!archive) throw new ReleaseFailure(`${program.repository} publishes no archive for ${process.platform} ${process.arch}`);
   const base = `${site}/${program.repository}/releases/download/v${program.version}`;
   const step = `download ${program.name}`;
   onProgress({ step, detail: `${base}/${archive}` });
 
-  const checksums = Buffer.concat(await collect(`${base}/${program.checksums}`));
+  const checksums = Buffer.concat(await collect(`${base}/${program.checksums}`, signal));
   const expected = checksumOf(checksums.toString('utf8'), archive);
   if (!expected) throw new ReleaseFailure(`${base}/${program.checksums} lists no SHA-256 for ${archive}`);
 
@@ -65,7 +72,7 @@ export async function fetchRelease(program: ServerProgram, site: string, destina
     const failed = once(file, 'error').then(([error]) => Promise.reject(error as Error));
     failed.catch(() => {});
     let done = 0;
-    for await (const { piece, total } of pieces(`${base}/${archive}`, ARCHIVE_BOUND_BYTES)) {
+    for await (const { piece, total } of pieces(`${base}/${archive}`, ARCHIVE_BOUND_BYTES, signal)) {
       hash.update(piece);
       done += piece.length;
       if (!file.write(piece)) await Promise.race([once(file, 'drain'), failed]);
@@ -107,20 +114,24 @@ async function unpack(packed: string, scratch: string, program: ServerProgram, d
   await chmod(destination, 0o755);
 }
 
-async function collect(url: string): Promise<Uint8Array[]> {
+async function collect(url: string, signal: AbortSignal | undefined): Promise<Uint8Array[]> {
   const all: Uint8Array[] = [];
-  for await (const { piece } of pieces(url, CHECKSUMS_BOUND_BYTES)) all.push(piece);
+  for await (const { piece } of pieces(url, CHECKSUMS_BOUND_BYTES, signal)) all.push(piece);
   return all;
 }
 
-/** The body of an answer, piece by piece, with the bounds above. Throws ReleaseFailure. */
-async function* pieces(url: string, boundBytes: number): AsyncGenerator<{ piece: Uint8Array; total: number | undefined }> {
+/** The body of an answer, piece by piece, with the bounds above. Throws ReleaseFailure, and Stopped. */
+async function* pieces(
+  url: string,
+  boundBytes: number,
+  stop: AbortSignal | undefined,
+): AsyncGenerator<{ piece: Uint8Array; total: number | undefined }> {
   const abort = new AbortController();
   let reason = `did not answer within ${ANSWER_BOUND_MS} ms`;
   let timer = setTimeout(() => abort.abort(), ANSWER_BOUND_MS);
   let answered = false;
   try {
-    const response = await fetch(url, { signal: abort.signal, redirect: 'follow' });
+    const response = await fetch(url, { signal: stop ? AbortSignal.any([abort.signal, stop]) : abort.signal, redirect: 'follow' });
     answered = true;
     if (!response.ok || !response.body) throw new ReleaseFailure(`${url} answered ${response.status} ${response.statusText}`.trim());
     const total = Number(response.headers.get('content-length')) || undefined;
@@ -136,6 +147,7 @@ async function* pieces(url: string, boundBytes: number): AsyncGenerator<{ piece:
     }
     if (total && received !== total) throw new ReleaseFailure(`${url} ended after ${received} of ${total} bytes`);
   } catch (error) {
+    if (stop?.aborted) throw new RatchetError('Stopped', `${url}: no longer wanted`, { cause: error });
     if (error instanceof ReleaseFailure) throw error;
     const cause = (error as Error).cause instanceof Error ? ((error as Error).cause as Error) : (error as Error);
     throw new ReleaseFailure(`${url} ${abort.signal.aborted ? reason : `cannot be read: ${cause.message}`}`, !answered);

@@ -28,7 +28,7 @@ export interface ResolveOptions {
   onProgress: OnProgress;
   /** Release sites that did not answer in this run; filled and heeded here, so that a blocked network is waited for once. */
   unreachable?: Set<string>;
-  /** Aborting ends a build that is under way. */
+  /** Aborting ends a download or build that is under way. */
   signal?: AbortSignal | undefined;
 }
 
@@ -65,7 +65,7 @@ export async function resolveProgram(
       await removeDrafts(path);
       return (
         meanwhile ??
-        (await fromRelease(program, path, { env, onProgress, unreachable }, tried)) ??
+        (await fromRelease(program, path, { env, onProgress, unreachable, signal }, tried)) ??
         (await fromGo(program, path, { env, onProgress, signal }, tried))
       );
     });
@@ -114,7 +114,7 @@ async function inCache(program: ServerProgram, env: Environment, tried: string[]
 async function fromRelease(
   program: ServerProgram,
   path: string,
-  options: Required<Omit<ResolveOptions, 'signal'>>,
+  options: ResolveOptions & { unreachable: Set<string> },
   tried: string[],
 ): Promise<FoundProgram | null> {
   const site = releaseSite(options.env);
@@ -128,7 +128,7 @@ async function fromRelease(
   }
   const draft = draftOf(path);
   try {
-    await fetchRelease(program, site, draft, options.onProgress);
+    await fetchRelease(program, site, draft, options.onProgress, options.signal);
     return await adopt(program, draft, path, 'release', tried);
   } catch (error) {
     if (!(error instanceof ReleaseFailure)) throw error;

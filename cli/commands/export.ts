@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { resolve } from 'node:path';
 import { exportRun } from '../../artifacts/export.ts';
-import { plural, size } from '../format.ts';
+import { count, plural, size } from '../format.ts';
 import { inPlace, print, printJson } from '../output.ts';
 import { requireRun } from '../runs.ts';
 import { withSession } from '../session.ts';
@@ -19,7 +19,10 @@ export function exportCommand(): Command {
         await requireRun(store, runId);
         const show = inPlace();
         return exportRun(store, runId, folder, {
-          ...(!json && { onProgress: ({ done, total, bytes }) => show(`${done}/${total} files, ${size(bytes)}`, done === total) }),
+          ...(!json && {
+            onProgress: ({ what, done, total, bytes }) =>
+              show(`${what}: ${count(done)}/${count(total)} files, ${size(bytes)}`, what === 'copied' && done === total),
+          }),
         });
       });
       if (json) printJson({ run: runId, folder, head, counts });

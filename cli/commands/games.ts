@@ -48,7 +48,9 @@ function checkAll(index: GameIndex, split: string | undefined): GameVerdict[] {
     throw badInput(
       '--split',
       split,
-      `did you mean ${nearest(split, index.splits)}? The folder has ${index.splits.join(', ') || 'no games'}`,
+      index.splits.length > 0
+        ? `did you mean ${nearest(split, index.splits)}? The folder has ${index.splits.join(', ')}`
+        : 'none: the folder has no games',
     );
   const games = index.games.filter((game) => split === undefined || game.split === split);
   const progress = progressLine('playing games');

@@ -3,7 +3,8 @@
  * recalled, the Tab key completes commands, `undo` takes turns back and `hint` asks the planner.
  */
 import { Command } from 'commander';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { badInput } from '../../core/errors.ts';
 import { nearest } from '../../core/nearest.ts';
@@ -22,6 +23,8 @@ import { playJsonl } from '../play-jsonl.ts';
 
 /** Every family is among so many games in a row. */
 const FIRST_GAMES = 24;
+/** What ALFWorld calls every game. */
+const GAME_FILE = 'game.tw-pddl';
 const ROLES: readonly TaskPanel['role'][] = ['train', 'validation', 'seen', 'unseen'];
 const HELP = [
   'Type a command or its number; `look`-like commands cost a turn as they do for an agent. Tab completes, the arrow keys recall.',
@@ -61,7 +64,14 @@ function open(options: Options): { game: Environment; turnCap: number } {
     try {
       text = readFileSync(options.game, 'utf8');
     } catch (error) {
-      throw badInput('--game', options.game, `no task has this id, and the file cannot be read (${(error as NodeJS.ErrnoException).code})`);
+      const { code } = error as NodeJS.ErrnoException;
+      throw badInput(
+        '--game',
+        options.game,
+        code === 'EISDIR'
+          ? `it is a folder; name a game file in it (${existsSync(join(options.game, GAME_FILE)) ? join(options.game, GAME_FILE) : `.../${GAME_FILE}`})`
+          : `no task has this id, and the file cannot be read (${code})`,
+      );
     }
     const game = loadGame(readGameFile(text, options.game), { id: options.game });
     return { game: new HouseholdEnvironment(game, { turnCap: ALFWORLD_TURN_CAP }), turnCap: ALFWORLD_TURN_CAP };

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { worldNamed } from '../../environments/registry.ts';
 import { ratchet } from './cli.ts';
 
@@ -60,17 +60,19 @@ function workshop(): string {
 }
 
 test('a person plays a game file; one that cannot be loaded says why and ends with code 2', async () => {
-  const { out, code } = await ratchet(['play', '--game', workshop()], { input: 'go to shelf 1\nquit\n' });
+  const game = workshop();
+  const { out, code } = await ratchet(['play', '--game', game], { input: 'go to shelf 1\nquit\n' });
   assert.equal(code, 0);
   assert.match(out, /Task: put a sharp tool away[^]*You walk up to shelf 1\. On shelf 1: a lamp 1, a saw 2[^]*You left after 1 turn;/);
   for (const [path, why] of [
-    ['nowhere.tw-pddl', 'ENOENT'],
-    ['some/folder/trial_1', 'ENOENT'],
-    [import.meta.dirname, 'EISDIR'],
+    ['nowhere.tw-pddl', 'no task has this id, and the file cannot be read (ENOENT)'],
+    ['some/folder/trial_1', 'no task has this id, and the file cannot be read (ENOENT)'],
+    [import.meta.dirname, 'it is a folder; name a game file in it (.../game.tw-pddl)'],
+    [dirname(game), `it is a folder; name a game file in it (${game})`],
   ] as const) {
     const { code, err } = await ratchet(['play', '--game', path]);
     assert.equal(code, 2);
-    assert.equal(err, `ratchet: --game: ${JSON.stringify(path)} is not valid; no task has this id, and the file cannot be read (${why})\n`);
+    assert.equal(err, `ratchet: --game: ${JSON.stringify(path)} is not valid; ${why}\n`);
   }
 });
 

@@ -34,6 +34,15 @@ test('an unreachable store', async () => {
   assert.ok(ms < SOON_MS, `${ms} ms`);
 });
 
+test('a store and no keys for it: says that it was not asked, and what to set', async () => {
+  const endpoint = `http://127.0.0.1:${await freePort()}`;
+  const none = { AWS_ACCESS_KEY_ID: '', AWS_SECRET_ACCESS_KEY: '', AWS_EC2_METADATA_DISABLED: 'true', HOME: freshHome() };
+  const { code, err, ms } = await ratchet(RUN, { env: { ...none, RATCHET_S3_ENDPOINT: endpoint } });
+  assert.equal(code, 3);
+  assert.match(err, new RegExp(`${endpoint}, .*there are no credentials, so the server was not asked; set AWS_ACCESS_KEY_ID and`));
+  assert.ok(ms < SOON_MS, `${ms} ms`);
+});
+
 test('refused credentials', async () => {
   const { code, err } = await ratchet(RUN, { env: { AWS_ACCESS_KEY_ID: 'nobody', AWS_SECRET_ACCESS_KEY: 'nothing' } });
   assert.equal(code, 3);

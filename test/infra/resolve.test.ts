@@ -187,6 +187,21 @@ test('two at once fetch once', async () => {
   assert.equal(seen.length, 2);
 });
 
+test('a download that is no longer wanted ends at once, is no reason to build, and leaves nothing', async () => {
+  const stop = new AbortController();
+  const [sums] = [...releaseOf('1.8.0').keys()] as [string];
+  const env = environment({
+    RATCHET_RELEASES: await site((request, response) => {
+      if (request.url === sums) return void response.end(releaseOf('1.8.0').get(sums));
+      // Its first piece comes, and then no other.
+      response.writeHead(200, { 'content-length': 1000 });
+      response.write('half', () => stop.abort());
+    }),
+  });
+  await assert.rejects(resolveProgram(VERSITYGW, { env, onProgress, signal: stop.signal }), { type: 'Stopped' });
+  assert.deepEqual(leftovers(env), []);
+});
+
 const good = releaseOf('1.8.0');
 const [sumsUrl, archiveUrl] = [...good.keys()] as [string, string];
 const flipped = Buffer.from(good.get(archiveUrl)!);
