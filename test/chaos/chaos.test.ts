@@ -14,6 +14,7 @@ import { Random } from '../../core/random.ts';
 import { bareEnvironment, kill, pidsWith, strikeEnvironment } from '../support/loop.ts';
 import { startS3 } from '../support/s3.ts';
 import type { Event, Struck } from '../support/strike-at.ts';
+import { wasToDie } from './hurts.ts';
 import { measure, quantile } from './measure.ts';
 import { ALL_KINDS, drawFaults, FAULTS, KINDS, planCampaign, profileOf, type Kind, type Profile, type Setting } from './plan.ts';
 import { s3Proxy, tcpProxy } from './proxies.ts';
@@ -234,6 +235,21 @@ test('what is finished and done again is found: a stored result, a checkpoint, a
   const saved = [event('run', 0, 11, 'b'), ...steps(1, 5, 10, 11, 'b'), event('checkpoint', 600, 11, 'b', { step: 5 })];
   const fromNothing = [event('run', 700, 12, 'b'), ...steps(1, 9, 710, 12, 'b')];
   assert.deepEqual(measure([...saved, ...fromNothing], []).counts.problems, ['fit b: step 1 was done again, though a checkpoint held 5']);
+});
+
+test('a worker that a hurt has killed need not drain; whoever is killed otherwise must have', () => {
+  const moment = { at: 'record', index: 1, when: 'asked' } as const;
+  const hurts = (['kill-worker', 'kill-child'] as const).map((kind) => ({ kind, moment }));
+  // In a child of the worker 1, and in the worker 3 itself.
+  const struck = [
+    { ...struckAt(0, 'a'), pid: 2, ppid: 1 },
+    { ...struckAt(0, 'a'), pid: 3, ppid: 0, isChild: false },
+  ];
+  assert.deepEqual(
+    [0, 1, 2, 3].filter((pid) => wasToDie(pid, hurts, struck)),
+    [1],
+  );
+  assert.ok(!wasToDie(1, hurts, [null, null]));
 });
 
 test('a profile does not depend on which of two calls was faster', () => {

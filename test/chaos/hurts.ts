@@ -78,6 +78,11 @@ export const HURTS: Readonly<Record<Exclude<Kind, 'kill-child' | 'kill-worker' |
   },
 };
 
+/** Whether a worker died because a hurt killed it. */
+export function wasToDie(worker: number, hurts: readonly Hurt[], struck: readonly (Struck | null)[]): boolean {
+  return hurts.some(({ kind }, i) => kind === 'kill-worker' && struck[i] && workerOf(struck[i]) === worker);
+}
+
 function workerOf({ isChild, pid, ppid }: Struck): number {
   return isChild ? ppid : pid;
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { eventsOf, type Started } from '../support/loop.ts';
 import type { Strike, Struck } from '../support/strike-at.ts';
-import { copyDatabase, HURTS, TARGETS } from './hurts.ts';
+import { copyDatabase, HURTS, TARGETS, wasToDie } from './hurts.ts';
 import { measure, type Counts } from './measure.ts';
 import { profileOf, type Hurt, type PlannedRun, type Profile } from './plan.ts';
 import { Site } from './site.ts';
@@ -233,13 +233,14 @@ class Drive {
     this.#treeDied = false;
   }
 
-  /** Workers that were brought in drain and end with code 0. */
+  /** Workers that were brought in drain and end with code 0, unless a hurt has killed them. */
   async #dismiss(): Promise<string[]> {
+    const struck = this.#hurts.map((_, i) => struckAt(this.#site, i));
     const problems = this.#helpers.map(async (worker) => {
       if (!worker.ended()) process.kill(worker.pid, 'SIGTERM');
       const late = delay(DRAIN_BOUND_MS, null, { ref: false });
       const end = await Promise.race([this.#site.ended(worker), late]);
-      if (end?.code === 0) return [];
+      if (end?.code === 0 || (end?.signal === 'SIGKILL' && wasToDie(worker.pid, this.#hurts, struck))) return [];
       return [
         `a worker that was asked to drain ended with ${end ? (end.signal ?? `code ${end.code}`) : 'nothing'}: ${worker.output().slice(-500)}`,
       ];
