@@ -10,6 +10,8 @@ import { subscribe } from 'node:diagnostics_channel';
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { join } from 'node:path';
+import type { StageNews } from '../../activities/stage-runner.ts';
+import type { Progress } from '../../activities/stage.ts';
 
 /** When to strike. Whatever comes later in the same stage call counts too: of progress that comes fast only the latest is told. */
 export type Moment =
@@ -104,8 +106,8 @@ async function watchChild(plan: Strike[]): Promise<void> {
   const send = (process.send as NonNullable<typeof process.send>).bind(process);
   process.send = ((message: ChildMessage, ...rest: []) => {
     const sent = send(message, ...rest);
-    if (message.type === 'progress' && message.progress) {
-      const { phase, done, total } = message.progress;
+    if (message.type === 'progress') {
+      const { phase, done, total } = (message.progress as StageNews).progress as Progress;
       Object.assign(here, { phase, done });
       log('progress', { phase, done, total });
       strikeIf(plan, (moment) => {
@@ -122,7 +124,7 @@ async function watchChild(plan: Strike[]): Promise<void> {
 
 interface ChildMessage {
   type?: string;
-  progress?: { phase: string; done: number; total: number };
+  progress?: unknown;
   step?: number;
   failure?: { type: string };
 }
