@@ -185,7 +185,7 @@ class LlamaTrainer implements Trainer {
 export async function createTrainer(model: Model, options: TrainerOptions): Promise<Trainer> {
   const parameters = parameterCount(model.tensors);
   const trained = options.adapter ? parameterCount(options.adapter.tensors) : parameters;
-  const held = trainerBytes(parameters, trained, options.optimizer.kind, options.lanes);
+  const held = trainerBytes(parameters, trained, options.optimizer.kind);
   requireMemory(`training ${showParameters(parameters)}`, held);
   const trainer = new LlamaTrainer(model, options, held);
   await trainer.open(options.lanes);

@@ -16,6 +16,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
 import { endpointEnvironment } from '../../infra/endpoints.ts';
+import { ALLOCATOR_ENVIRONMENT } from '../../learning/compute/allocator.ts';
 import { ensureServers } from '../../infra/servers.ts';
 import { median } from '../learning/pairing.ts';
 import { activitiesOf, idleSeconds } from './history.ts';
@@ -98,7 +99,10 @@ try {
       ...values.set.flatMap((one) => ['--set', one]),
     ];
     const inlineRound = async () => {
-      const { seconds, printed } = await timed(['bench/inline-loop.ts', ...what, '--id', `inline-${seed}`], endpoints);
+      const { seconds, printed } = await timed(['bench/inline-loop.ts', ...what, '--id', `inline-${seed}`], {
+        ...endpoints,
+        ...ALLOCATOR_ENVIRONMENT,
+      });
       const [, requests, spent] = /^store: (\d+) requests, ([\d.]+) s$/m.exec(printed) ?? [];
       return { seconds, store: { requests: Number(requests), seconds: Number(spent) } };
     };

@@ -7,3 +7,7 @@ export const ALLOCATOR_ENVIRONMENT = {
   MALLOC_ARENA_MAX: '2',
   GLIBC_TUNABLES: `glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=${32 * 2 ** 20}:glibc.malloc.trim_threshold=${256 * 2 ** 20}`,
 };
+
+/** Whether this process has them: elsewhere ONNX Runtime's arenas, costly as they are, are what keeps memory from going back and forth to the system. */
+export const hasTunedAllocator = (): boolean =>
+  process.platform === 'linux' && (process.env['GLIBC_TUNABLES'] ?? '').includes('glibc.malloc.trim_threshold');

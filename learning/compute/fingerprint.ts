@@ -9,6 +9,12 @@ import { graphicsDevices, nvidiaDevices } from '../devices.ts';
 import { currentProvider } from '../providers.ts';
 import type { Provider } from '../providers.ts';
 
+/**
+ * Raised whenever the same work adds its numbers in another order, so that a checkpoint of an older version is not gone on with and a difference in a replay
+ * is explained. 2: micro-batches of like length.
+ */
+const ARITHMETIC = 2;
+
 /** The instruction sets between which ONNX Runtime's kernels choose on x86-64 and ARM, by their names in /proc/cpuinfo. */
 const DISPATCHED = [
   'avx',
@@ -34,13 +40,13 @@ const DISPATCHED = [
 ];
 
 /**
- * For example `cpu/onnxruntime-1.30.0/x64/avx+avx2+fma`, or `cuda+NVIDIA-H100-80GB-HBM3+580.159.04/onnxruntime-1.30.0/...`. Where the system does not tell its
+ * For example `cpu/onnxruntime-1.30.0/arithmetic-2/x64/avx+avx2+fma`, or `cuda+NVIDIA-H100-80GB-HBM3+580.159.04/onnxruntime-1.30.0/...`. Where the system does not tell its
  * instruction sets, the processor's model stands for them.
  */
 export function numericFingerprint(provider = currentProvider()): string {
   const { version } = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string };
   const on = provider.name === 'cpu' ? 'cpu' : [provider.name, ...device(provider)].map(plain).join('+');
-  return [on, `onnxruntime-${version}`, arch(), instructionSets()].join('/');
+  return [on, `onnxruntime-${version}`, `arithmetic-${ARITHMETIC}`, arch(), instructionSets()].join('/');
 }
 
 /** Name and driver of the device: kernels are chosen and compiled for them. Which of several equal devices it is does not matter. */

@@ -117,7 +117,7 @@ export function encodeOnnx(graph: OnnxGraph): Uint8Array {
     for (const tensor of graph.constants) message(inner, 5, (w) => writeTensor(w, tensor));
     for (const port of graph.inputs) message(inner, 11, (w) => writePort(w, port));
     for (const port of graph.outputs) message(inner, 12, (w) => writePort(w, port));
-    if (!process.env.NOV) for (const port of graph.values) message(inner, 13, (w) => writePort(w, port));
+    for (const port of graph.values) message(inner, 13, (w) => writePort(w, port));
   });
   for (const [domain, version] of OPSETS) {
     message(writer, 8, (opset) => {

@@ -5,6 +5,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { InferenceSession, Tensor, listSupportedBackends } from 'onnxruntime-node';
+import { hasTunedAllocator } from '../compute/allocator.ts';
 import { encodeOnnx } from '../graph/onnx.ts';
 import type { Provider } from '../providers.ts';
 import { adamw } from './adamw.ts';
@@ -23,7 +24,7 @@ const SESSION_OPTIONS: InferenceSession.SessionOptions = {
   logSeverityLevel: 3,
   // An arena rounds what it holds up to powers of two, and plans of a run's memory are kept for every shape that was seen: a fifth to a quarter more memory,
   // and no faster than glibc's allocator as `learning/compute/allocator.ts` sets it.
-  ...(provider.name === 'cpu' && { enableCpuMemArena: false, enableMemPattern: false }),
+  ...(provider.name === 'cpu' && hasTunedAllocator() && { enableCpuMemArena: false, enableMemPattern: false }),
   extra: {
     session: { set_denormal_as_zero: '1' },
     // These would undo the explicit transpositions of `linear`'s gradient.

@@ -6,6 +6,7 @@ import { Random } from '../../core/random.ts';
 import { maskName, microBatches, pack } from '../../learning/batch.ts';
 import { createDecoder } from '../../learning/decoder.ts';
 import type { Feed } from '../../learning/lanes/lane.ts';
+import { initModel, llamaConfig } from '../../learning/model.ts';
 import { createReader } from '../../learning/reader.ts';
 import type { Append, Decoder } from '../../learning/types.ts';
 import { chain, doubles, logSoftmax, outputs, path, randomTree, states, tinyModel } from './reference.ts';
@@ -46,6 +47,31 @@ test('micro-batches: everything once, longest first, none with more than its sha
       },
     ),
   );
+});
+
+test('a step of long prompts is read in several runs, and gives what the rows give one by one', async () => {
+  const model = initModel(llamaConfig({ vocabulary: 11, width: 8, layers: 2, heads: 2, feedForward: 12, context: 640 }), ['long prompts']);
+  const random = new Random(['long prompts']);
+  // 3,000 tokens, where a run takes 2,048.
+  const appends = Array.from({ length: 5 }, (_, row) => {
+    const ids = Array.from({ length: 600 }, () => random.below(11));
+    return { row, ids, reads: [ids.length - 1], keep: ids.length };
+  });
+  const [together, alone] = [
+    await createDecoder(model, { rows: 5, context: 640, lanes: 2 }),
+    await createDecoder(model, { rows: 5, context: 640 }),
+  ];
+  try {
+    const outputs = await together.step(appends);
+    assert.equal(outputs.length, 5);
+    for (const [row, append] of appends.entries()) {
+      close(outputs[row]!, (await alone.step([append]))[0]!, `row ${row}`);
+      assert.equal(together.length(row), 600);
+    }
+  } finally {
+    await together.close();
+    await alone.close();
+  }
 });
 
 test('packing: first fit in the given order, ancestors and self visible, positions are depths', () => {
