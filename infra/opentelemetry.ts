@@ -16,7 +16,10 @@ import { BatchSpanProcessor, NodeTracerProvider, type ReadableSpan, type SpanExp
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Traces, WorkflowSpan } from './traces.ts';
 
-/** A collector that is there takes what is left within milliseconds; nobody is kept waiting for one that is not. */
+/**
+ * A collector that is there takes what is left within milliseconds; nobody is kept waiting for one that is not. A request that hears nothing for as long is
+ * given up: while it is under way, the process cannot end.
+ */
 const END_BOUND_MS = 2_000;
 
 /** As `startTraces` of traces.ts. It becomes the process's provider of tracers. */
@@ -24,7 +27,12 @@ export function openTelemetry(service: string, tell: (message: string) => void):
   const resource = Resource.default()
     .merge(new Resource({ 'service.name': service }))
     .merge(new Resource(envDetectorSync.detect().attributes));
-  const spanProcessor = new BatchSpanProcessor(new ToldExporter(new OTLPTraceExporter({ timeoutMillis: END_BOUND_MS }), tell));
+  const exporter = new OTLPTraceExporter({
+    timeoutMillis: END_BOUND_MS,
+    // The exporter's own bound begins when it is connected; a socket's when it begins to connect.
+    httpAgentOptions: { keepAlive: true, timeout: END_BOUND_MS },
+  });
+  const spanProcessor = new BatchSpanProcessor(new ToldExporter(exporter, tell));
   const provider = new NodeTracerProvider({ resource, spanProcessors: [spanProcessor] });
   provider.register();
   return {
@@ -34,7 +42,10 @@ export function openTelemetry(service: string, tell: (message: string) => void):
       outbound: new OpenTelemetryActivityOutboundInterceptor(context),
     }),
     workflowEnded: (span) => spanProcessor.onEnd(readable(span, resource)),
-    end: () => Promise.race([provider.shutdown(), delay(END_BOUND_MS, undefined, { ref: false })]),
+    async end() {
+      const sent = provider.shutdown().catch((error: unknown) => tell(`traces are lost: ${String(error)}`));
+      await Promise.race([sent, delay(END_BOUND_MS, undefined, { ref: false })]);
+    },
   };
 }
 

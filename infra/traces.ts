@@ -12,7 +12,7 @@ export interface Traces {
   client: WorkflowClientInterceptor;
   activity: ActivityInterceptorsFactory;
   workflowEnded(span: WorkflowSpan): void;
-  /** Sends what is left, within two seconds. */
+  /** Sends what is left, within two seconds; never rejects. The process is held no longer than two seconds after the collector's last sign of life. */
   end(): Promise<void>;
 }
 
