@@ -3,7 +3,7 @@
  * told of the run's own span when it ends. It is part of every bundle, adds no step to what is awaited, and in a run that nobody traces does nothing: no build
  * and no decision depends on it. OpenTelemetry itself stays outside (infra/opentelemetry.ts).
  */
-import { defaultPayloadConverter, type Headers } from '@temporalio/common';
+import { defaultPayloadConverter, type Headers, type Payload } from '@temporalio/common';
 import {
   ContinueAsNew,
   proxySinks,
@@ -35,10 +35,11 @@ export function interceptors(): WorkflowInterceptors {
     inbound: [
       {
         async execute(input, next) {
-          const span = spanOf(input.headers);
+          const fields = fieldsOf(input.headers);
+          const span = spanOf(fields);
           if (span === null) return next(input);
           came = { [TRACE_HEADER]: input.headers[TRACE_HEADER]! };
-          handed = { [TRACE_HEADER]: headerOf(input.headers, span) };
+          handed = { [TRACE_HEADER]: headerOf(fields, span) };
           const ended = (error: string | null) => {
             if (span.flags & SAMPLED) traces.ended({ ...span, endMs: Date.now(), error });
           };
@@ -66,20 +67,28 @@ export function interceptors(): WorkflowInterceptors {
   };
 }
 
+/** What is carried. What cannot be read is nothing: a trace must not be what a run fails of. */
+function fieldsOf({ [TRACE_HEADER]: payload }: Headers): Record<string, unknown> {
+  if (payload === undefined) return {};
+  try {
+    return defaultPayloadConverter.fromPayload<Record<string, unknown> | null>(payload) ?? {};
+  } catch {
+    return {};
+  }
+}
+
 /** The span of this run, named by its run id: whoever decides its history again gives it the same. Null: nobody traces it. */
-function spanOf(headers: Headers): Omit<WorkflowSpan, 'endMs' | 'error'> | null {
-  const payload = headers[TRACE_HEADER];
-  if (payload === undefined) return null;
-  const { traceparent } = defaultPayloadConverter.fromPayload<{ traceparent?: string }>(payload);
-  const [, traceId, parentSpanId, flags] = TRACEPARENT.exec(traceparent ?? '') ?? [];
+function spanOf({ traceparent }: Record<string, unknown>): Omit<WorkflowSpan, 'endMs' | 'error'> | null {
+  const [, traceId, parentSpanId, flags] = TRACEPARENT.exec(typeof traceparent === 'string' ? traceparent : '') ?? [];
   if (traceId === undefined || parentSpanId === undefined) return null;
   const { workflowId, runId, workflowType } = workflowInfo();
   const spanId = runId.replaceAll('-', '').slice(-16);
   return { workflowId, runId, workflowType, traceId, spanId, parentSpanId, flags: Number.parseInt(flags ?? '', 16), startMs: Date.now() };
 }
 
-function headerOf(headers: Headers, { traceId, spanId, flags }: { traceId: string; spanId: string; flags: number }): Headers[string] {
-  const fields = defaultPayloadConverter.fromPayload<Record<string, string>>(headers[TRACE_HEADER]!);
-  const traceparent = `00-${traceId}-${spanId}-${flags.toString(16).padStart(2, '0')}`;
-  return defaultPayloadConverter.toPayload({ ...fields, traceparent })!;
+function headerOf(
+  fields: Record<string, unknown>,
+  { traceId, spanId, flags }: { traceId: string; spanId: string; flags: number },
+): Payload {
+  return defaultPayloadConverter.toPayload({ ...fields, traceparent: `00-${traceId}-${spanId}-${flags.toString(16).padStart(2, '0')}` })!;
 }
