@@ -13,7 +13,7 @@ import { connectionFailure, temporalConfig } from '../infra/temporal-config.ts';
 import { endpointEnvironment, ratchetHome, runningServers, serversStatus, type Endpoints } from '../infra/servers.ts';
 import { startTraces, tracesWanted, type Traces } from '../infra/traces.ts';
 import { borrowServers, type Borrowed } from './borrow.ts';
-import { asRatchetError } from './failures.ts';
+import { asRatchetError, explain } from './failures.ts';
 import { note } from './output.ts';
 
 /** A connection is made within milliseconds, or within a second across the world. */
@@ -55,12 +55,9 @@ export interface Session {
 export function sessionOf(endpoints: Endpoints, borrowed: Borrowed | null = null): Session {
   const environment = { ...process.env, RATCHET_HOME: home(), ...endpointEnvironment(endpoints) };
   const store = ArtifactStore.connect({ ...storeConfigFromEnvironment(environment), cacheBytes: CACHE_BYTES });
-  let traces: Promise<Traces> | null = null;
+  let traces: Promise<Traces | null> | null = null;
   let client: Promise<Client> | null = null;
-  const connected = async (): Promise<Client> => {
-    if (tracesWanted(process.env)) traces ??= startTraces('ratchet', (message) => note(`ratchet: ${message}`));
-    return connect(endpoints, await traces);
-  };
+  const connected = async (): Promise<Client> => connect(endpoints, await (traces ??= tracesOf()));
   return {
     home: home(),
     endpoints,
@@ -76,6 +73,16 @@ export function sessionOf(endpoints: Endpoints, borrowed: Borrowed | null = null
       await borrowed?.end();
     },
   };
+}
+
+/** What this command is traced with. Settings that cannot be meant are told of; unlike a worker, it does what it was asked for, untraced. */
+async function tracesOf(): Promise<Traces | null> {
+  try {
+    return tracesWanted(process.env) ? await startTraces('ratchet', (message) => note(`ratchet: ${message}`)) : null;
+  } catch (error) {
+    note(`ratchet: this command is not traced: ${explain(error).message}`);
+    return null;
+  }
 }
 
 /** Temporal with the TLS and keys that its own environment variables and files say, where the environment named the server; plain for our own. */

@@ -39,13 +39,16 @@ type Environment = Record<string, string | undefined>;
 const ADDRESSES = ['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', 'OTEL_EXPORTER_OTLP_ENDPOINT'] as const;
 const PROTOCOLS = ['OTEL_EXPORTER_OTLP_TRACES_PROTOCOL', 'OTEL_EXPORTER_OTLP_PROTOCOL'] as const;
 
-/** Whether a collector is named and neither `OTEL_SDK_DISABLED` nor `OTEL_TRACES_EXPORTER` says no. Throws BadInput for one that cannot be meant. */
+/**
+ * Whether a collector is named and neither `OTEL_SDK_DISABLED` nor `OTEL_TRACES_EXPORTER` says no; of the exporters that this lists, only `otlp` is there.
+ * Throws BadInput for what cannot be meant.
+ */
 export function tracesWanted(env: Environment): boolean {
   const address = ADDRESSES.find((name) => env[name]);
   if (address === undefined || env['OTEL_SDK_DISABLED']?.toLowerCase() === 'true') return false;
-  const exporter = env['OTEL_TRACES_EXPORTER'] || 'otlp';
-  if (exporter === 'none') return false;
-  if (exporter !== 'otlp') throw badInput('OTEL_TRACES_EXPORTER', exporter, 'otlp or none');
+  const exporters = (env['OTEL_TRACES_EXPORTER'] || 'otlp').split(',').map((name) => name.trim());
+  if (exporters.includes('none')) return false;
+  if (!exporters.includes('otlp')) throw badInput('OTEL_TRACES_EXPORTER', env['OTEL_TRACES_EXPORTER'], 'otlp, a list with it, or none');
   const protocol = PROTOCOLS.find((name) => env[name]);
   if (protocol !== undefined && env[protocol] === 'grpc')
     throw badInput(

@@ -107,4 +107,12 @@ describe('reading a run', { concurrency: 2 }, () => {
     assert.equal(code, 0);
     assert.deepEqual((JSON.parse(out) as { outcome: unknown }).outcome, { kind: 'unknown' });
   });
+
+  test('a collector that cannot be meant is told of once, on standard error, and the command does its work', async () => {
+    const grpc = { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4317' };
+    const { code, out, err } = await ratchet(['status', 'demo-1', '--json'], { env: { ...env, ...grpc } });
+    assert.equal(code, 0, err);
+    assert.deepEqual((JSON.parse(out) as { outcome: unknown }).outcome, { kind: 'unknown' });
+    assert.equal(err.match(/not traced: OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is not valid/g)?.length, 1, err);
+  });
 });

@@ -72,6 +72,7 @@ describe('worker configuration', () => {
       [{ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'https://collector.example.org/v1/traces' }, true],
       [{ ...collector, OTEL_SDK_DISABLED: 'true' }, false],
       [{ ...collector, OTEL_TRACES_EXPORTER: 'none' }, false],
+      [{ ...collector, OTEL_TRACES_EXPORTER: 'console, otlp' }, true],
     ];
     for (const [env, traces] of wanted) assert.equal(workerConfig(['loop'], env).traces, traces, JSON.stringify(env));
   });
