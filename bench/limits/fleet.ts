@@ -15,6 +15,7 @@ import { storeConfigFromEnvironment } from '../../artifacts/store-config.ts';
 import { ArtifactStore } from '../../artifacts/store.ts';
 import { digestJson } from '../../core/digest.ts';
 import { endpointEnvironment, ensureServers } from '../../infra/servers.ts';
+import type { Traces } from '../../infra/traces.ts';
 import { loadRecipe } from '../../recipes/load.ts';
 import type { Recipe } from '../../recipes/schema.ts';
 import { readWorkerReports } from '../../workers/report.ts';
@@ -77,7 +78,8 @@ export function smallRecipe(iterations: number, tasks: number, seed = 1): Recipe
   });
 }
 
-export async function startLimitsFleet(): Promise<LimitsFleet> {
+/** `traces`: with what the runs are traced. */
+export async function startLimitsFleet(traces: Traces | null = null): Promise<LimitsFleet> {
   const directory = await mkdtemp(join(tmpdir(), 'ratchet-limits-'));
   const servers = await ensureServers({
     home: join(directory, 'servers'),
@@ -85,7 +87,8 @@ export async function startLimitsFleet(): Promise<LimitsFleet> {
   });
   const environment = endpointEnvironment(servers.endpoints);
   const connection = await Connection.connect({ address: servers.endpoints.temporal.address });
-  const client = new Client({ connection, namespace: servers.endpoints.temporal.namespace });
+  const { namespace } = servers.endpoints.temporal;
+  const client = new Client({ connection, namespace, ...(traces && { interceptors: { workflow: [traces.client] } }) });
   const store = ArtifactStore.connect(storeConfigFromEnvironment(environment));
   const home = join(directory, 'home');
   const fleet = `limits-${process.pid}-${Date.now()}`;

@@ -8,18 +8,30 @@ import { smallRecipe, startLimitsFleet, type LimitsFleet } from '../../bench/lim
 import { manyLoops, manyShards } from '../../bench/limits/scenarios.ts';
 import { stages } from '../../bench/limits/stages.ts';
 import { inlineLoop } from '../../bench/inline-loop.ts';
+import { startTraces, type Traces } from '../../infra/traces.ts';
 import { CancelledFailure, type WorkflowHandle } from '@temporalio/client';
 import { SHARDS_PER_HISTORY } from '../../workflows/shards.ts';
+import { startCollector, type Collector } from '../support/collector.ts';
 import { eventually } from './fixtures/fleet.ts';
 
 /** One iteration of these recipes is 22 activities, of six events at most: three of its own, three of the decision after it. */
 const EVENTS_OF_A_SMALL_ITERATION = 160;
 
 let fleet: LimitsFleet;
+let collector: Collector;
+let traces: Traces;
 before(async () => {
-  fleet = await startLimitsFleet();
+  collector = await startCollector();
+  // Spans are sent at once, not every five seconds.
+  Object.assign(process.env, collector.environment, { OTEL_BSP_SCHEDULE_DELAY: '100' });
+  traces = await startTraces('launcher', (message) => assert.fail(message));
+  fleet = await startLimitsFleet(traces);
 });
-after(() => fleet.close());
+after(async () => {
+  await fleet.close();
+  await traces.end();
+  await collector.close();
+});
 
 describe('limits', { timeout: 120_000 }, () => {
   test('loops at once all come to their end, each with records of its own and a history for each iteration', async () => {
@@ -40,6 +52,24 @@ describe('limits', { timeout: 120_000 }, () => {
     // Initiated, started, ended, and two decisions for each child.
     assert.ok(loop.mostEvents <= EVENTS_OF_A_SMALL_ITERATION + 2 * 9, `${loop.mostEvents}`);
     assert.deepEqual(inline.head, head);
+    const [launch, ...handed] = await eventually('the spans of the children and of their shards', () => {
+      const children = collector.spans.filter(({ name }) => name === 'RunWorkflow:playShards');
+      const calls = collector.spans.filter(({ parentSpanId }) => children.some(({ spanId }) => spanId === parentSpanId));
+      const parents = collector.spans.filter(({ spanId }) => children.some(({ parentSpanId }) => spanId === parentSpanId));
+      const [root] = collector.spans.filter(({ spanId }) => spanId === parents[0]?.parentSpanId);
+      return root && children.length === 2 && calls.length === shards && [root, ...parents, ...children, ...calls];
+    });
+    assert.deepEqual([launch?.name, launch?.parentSpanId], ['StartWorkflow:improvementLoop', undefined]);
+    assert.deepEqual(
+      handed.map(({ name }) => name),
+      [
+        'RunWorkflow:improvementLoop',
+        ...Array.from({ length: 2 }, () => 'RunWorkflow:playShards'),
+        ...Array.from({ length: shards }, () => 'RunActivity:rolloutShard'),
+      ],
+      'the iteration, beneath it the children, beneath these their shards',
+    );
+    assert.deepEqual([...new Set(handed.map(({ traceId }) => traceId))], [launch?.traceId]);
   });
 });
 
