@@ -16,6 +16,8 @@ import { currentBuildOf, pollersOf, QUEUE_KIND } from './pollers.ts';
 const ROUND_PAUSE_MS = 60_000;
 /** The few questions that are asked together, of a run or of the queue: milliseconds each; a server that was killed is back within seconds. */
 const QUESTIONS_BOUND_MS = 30_000;
+/** A question that a worker answers, and that the server holds for as long as none does: seconds where another must first replay the run. */
+const QUERY_BOUND_MS = 10_000;
 /** `temporal.api.enums.v1.VersioningBehavior`. */
 const BEHAVIOR = { pinned: 1, autoUpgrade: 2 } as const;
 
@@ -44,7 +46,7 @@ export interface TakeOver {
 
 /** Settles after the first round; others follow, never two at a time, until what it gives is called. A round that fails is logged: another has to do. */
 export async function keepTakingOver(takeOver: TakeOver): Promise<() => void> {
-  let absent: ReadonlySet<string> = new Set();
+  let absent: ReadonlySet<string> | null = null;
   const round = async (): Promise<void> => {
     absent = await takeOverRuns(takeOver, absent).catch((error: unknown) => {
       takeOver.logger.warn(`runs of other builds cannot be looked for: ${String(error)}`);
@@ -65,9 +67,10 @@ export async function keepTakingOver(takeOver: TakeOver): Promise<() => void> {
 
 /**
  * One round over the runs under way. Gives the builds that have runs and no worker; `before`: what the round before gave. One machine has one build at a
- * time, and takes its runs at once; a pinned build may have crashed and be back in seconds. Throws what Temporal answers when it cannot be asked.
+ * time, and takes its runs at once; a pinned build may have crashed and be back in seconds. Null at a worker's first round, before it works: it remembers
+ * nothing, and runs of its own build may have nobody else to answer for them. Throws what Temporal answers when it cannot be asked.
  */
-export async function takeOverRuns(takeOver: TakeOver, before: ReadonlySet<string>): Promise<Set<string>> {
+export async function takeOverRuns(takeOver: TakeOver, before: ReadonlySet<string> | null): Promise<Set<string>> {
   const { client, queue, build, pinned, logger } = takeOver;
   const absent = new Set<string>();
   const runs: { workflowId: string; runId: string }[] = [];
@@ -80,10 +83,10 @@ export async function takeOverRuns(takeOver: TakeOver, before: ReadonlySet<strin
     try {
       const now = await bounded(client, () => lookAt(client, workflowId, runId));
       if (now === null || now.build === null) continue;
-      if (now.build === build) await setRight(takeOver, now, workflowId, runId);
+      if (now.build === build && before !== null) await setRight(takeOver, now, workflowId, runId);
       if (now.build === build || served === null || served.has(now.build)) continue;
       absent.add(now.build);
-      if (!pinned || before.has(now.build)) await takeOverRun(takeOver, now.build, workflowId, runId);
+      if (!pinned || before?.has(now.build)) await takeOverRun(takeOver, now.build, workflowId, runId);
     } catch (error) {
       logger.warn(`run ${workflowId} cannot be taken over at this round: ${String(error)}`);
     }
@@ -126,7 +129,7 @@ export async function takeOverRun(takeOver: TakeOver, from: string, workflowId: 
  */
 async function setRight(takeOver: TakeOver, { still, failing }: Now, workflowId: string, runId: string): Promise<void> {
   const { client, build, codePath, logger } = takeOver;
-  if (!failing && !(still && !(await bounded(client, () => waitsForOperator(client, workflowId, runId))))) return;
+  if (!failing && !(still && !(await bounded(client, () => waitsForOperator(client, workflowId, runId), QUERY_BOUND_MS)))) return;
   const history = await bounded(client, () => client.workflow.getHandle(workflowId, runId).fetchHistory());
   const first = (history.events ?? []).find((event) => event.workflowTaskCompletedEventAttributes);
   // What replays fails for another reason, and would do so again.
@@ -173,8 +176,8 @@ async function beginAgain(
   });
 }
 
-function bounded<T>(client: Client, ask: () => Promise<T>): Promise<T> {
-  return client.connection.withDeadline(Date.now() + QUESTIONS_BOUND_MS, ask);
+function bounded<T>(client: Client, ask: () => Promise<T>, boundMs = QUESTIONS_BOUND_MS): Promise<T> {
+  return client.connection.withDeadline(Date.now() + boundMs, ask);
 }
 
 interface Now {
