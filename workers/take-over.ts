@@ -106,8 +106,8 @@ export async function takeOverRun(takeOver: TakeOver, from: string, workflowId: 
 
   const changed = await bounded(client, async () => {
     // The replay took seconds. A reset of an execution that has ended would bring it back, and terminate what runs in its place.
-    const still = (await lookAt(client, workflowId, runId))?.build === from;
-    if (!still || (await buildsAt(takeOver)).has(from) || !(await mayTakeOver(takeOver))) return false;
+    if ((await buildsAt(takeOver)).has(from) || !(await mayTakeOver(takeOver))) return false;
+    if ((await lookAt(client, workflowId, runId))?.build !== from) return false;
     const namespace = client.options.namespace;
     const workflowExecution = { workflowId, runId };
     if (!fits) {
@@ -127,38 +127,46 @@ export async function takeOverRun(takeOver: TakeOver, from: string, workflowId: 
  * An execution of this build. A worker that remembers an execution further than an older database answers what comes until then with nothing, so that it
  * stands still, and what comes after as if all before had been so: such a history may replay nowhere.
  */
-async function setRight(takeOver: TakeOver, { still, failing }: Now, workflowId: string, runId: string): Promise<void> {
+async function setRight(takeOver: TakeOver, before: Now, workflowId: string, runId: string): Promise<void> {
   const { client, build, codePath, logger } = takeOver;
-  if (!failing && !(still && !(await bounded(client, () => waitsForOperator(client, workflowId, runId), QUERY_BOUND_MS)))) return;
+  const { still, failing } = before;
+  if (!still && !failing) return;
+  const waits = still ? await waitsForOperator(client, workflowId, runId) : null;
+  if (waits === true) return;
   const history = await bounded(client, () => client.workflow.getHandle(workflowId, runId).fetchHistory());
   const first = (history.events ?? []).find((event) => event.workflowTaskCompletedEventAttributes);
-  // What replays fails for another reason, and would do so again.
-  if (!first || (failing && (await replays(codePath, history, workflowId)))) return;
+  // What replays fails for another reason, and would do so again; or it was not the run that answered.
+  if (!first || (waits === null && (await replays(codePath, history, workflowId)))) return;
+  const reason = `${still ? 'it stands still' : 'its history does not replay'} on build ${build}, which made it`;
+
+  if (still && (await waitsForOperator(client, workflowId, runId)) !== waits) return;
   const changed = await bounded(client, async () => {
     const now = await lookAt(client, workflowId, runId);
-    if (now?.build !== build || now.still !== still || now.failing !== failing) return false;
-    const what = still ? 'it stands still' : 'its history does not replay';
-    await beginAgain(takeOver, { workflowId, runId }, first, `${what} on build ${build}, which made it`, []);
+    if (now?.build !== build || now.still !== still || now.failing !== failing || now.events !== before.events) return false;
+    await beginAgain(takeOver, { workflowId, runId }, first, reason, []);
     return true;
   });
   if (changed) logger.warn(`run ${workflowId} could not go on, as where an older database is put back; it begins its iteration again`);
 }
 
-/** Whether it is paused or asks a question. Shards of their own, and a memory that is ahead of the database, cannot be asked: they do not. */
-async function waitsForOperator(client: Client, workflowId: string, runId: string): Promise<boolean> {
+/** Whether a run is paused or asks a question; null where it did not get to say: another build answered, or it took too long to replay. */
+async function waitsForOperator(client: Client, workflowId: string, runId: string): Promise<boolean | null> {
   try {
-    const { control, question } = await client.workflow.getHandle(workflowId, runId).query<LoopStatus>('status');
+    const status = () => client.workflow.getHandle(workflowId, runId).query<LoopStatus>('status');
+    const { control, question } = await bounded(client, status, QUERY_BOUND_MS);
     return control.paused || question !== null;
   } catch (error) {
-    if (error instanceof QueryNotRegisteredError) return false;
-    throw error;
+    // The client's name for every query that failed.
+    if (!(error instanceof QueryNotRegisteredError)) throw error;
+    // Shards of their own cannot be asked, and wait for nobody.
+    return error.message.includes('did not register a handler') ? false : null;
   }
 }
 
 type Execution = { workflowId: string; runId: string };
 type ResetOperations = Parameters<Client['workflowService']['resetWorkflowExecution']>[0]['postResetOperations'];
 
-/** From its first decision on; two workers that ask for it together reset once. */
+/** From its first decision on. Of two workers that ask for it within one round trip, the later ends what the earlier began, and all it costs is work. */
 async function beginAgain(
   { client, build }: TakeOver,
   workflowExecution: Execution,
@@ -187,6 +195,8 @@ interface Now {
   still: boolean;
   /** Its next decision fails again and again. */
   failing: boolean;
+  /** How many events its history has. */
+  events: number;
 }
 
 /** Null for an execution that is not the one that runs under this id. */
@@ -198,6 +208,7 @@ async function lookAt(client: Client, workflowId: string, runId: string): Promis
     build: workflowExecutionInfo?.mostRecentWorkerVersionStamp?.buildId || null,
     still: !pendingWorkflowTask && !pendingActivities?.length && !pendingChildren?.length,
     failing: (pendingWorkflowTask?.attempt ?? 0) >= FAILING_FROM_ATTEMPT,
+    events: now.historyLength,
   };
 }
 

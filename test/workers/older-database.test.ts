@@ -3,15 +3,23 @@
  * test's own, whose files are exchanged between two of its lives.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { cpSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
+import { QueryNotRegisteredError } from '@temporalio/client';
 import { DefaultLogger, Runtime } from '@temporalio/worker';
+import { digestJson } from '../../core/digest.ts';
 import { homePaths, type HomeRecord } from '../../infra/home.ts';
+import { loadRecipe } from '../../recipes/load.ts';
 import { buildId, workflowBundle } from '../../workers/bundle.ts';
+import { RATCHET_CODE } from '../../workers/process.ts';
 import { takeOverRuns, type TakeOver } from '../../workers/take-over.ts';
+import type { LoopInput } from '../../workflows/durable-loop.ts';
 import { taskQueue } from '../../workflows/task-queues.ts';
 import { eventually, HEARTBEAT_TIMEOUT_MS, startFleet, type Fleet } from './fixtures/fleet.ts';
+import { SMALL } from './fixtures/small-run.ts';
 import type { callStages, OneCall } from './fixtures/workflows.ts';
 
 const NAME = 'older';
@@ -52,9 +60,9 @@ const call = (queue: OneCall['queue'], name: string, input: object): OneCall => 
 const onCpu = (bytes: number) => call('cpu', 'big', { bytes });
 const onGpu = (of: string) => call('gpu', 'count', { steps: 1, stepMs: 1, log: join(fleet.directory, of) });
 
-async function started(workflowId: string, groups: OneCall[][]) {
+async function started(workflowId: string, groups: OneCall[][], type: 'callStages' | 'callStagesAsked' = 'callStages') {
   const { workflow } = fleet.client;
-  const { firstExecutionRunId } = await workflow.start<typeof callStages>('callStages', {
+  const { firstExecutionRunId } = await workflow.start<typeof callStages>(type, {
     workflowId,
     taskQueue: takeOver.queue,
     args: [groups],
@@ -82,15 +90,16 @@ async function started(workflowId: string, groups: OneCall[][]) {
 test('runs that a worker remembers further than an older database holds them begin again, and end', { timeout: 120_000 }, async () => {
   // This one lives through all of it. Nobody serves the other queues yet.
   await fleet.worker(NAME, ['loop']);
-  // The memory of one has a call in it that the older history has not asked for; that of the other waits for what both have.
+  // The memory of one has a call in it that the older history has not asked for; that of the others waits for what both have, and one can be asked.
   const ahead = await started('ahead', [[onCpu(1)], [onCpu(2)], [onGpu('ahead'), onGpu('too')]]);
   const waiting = await started('waiting', [[onCpu(3), onGpu('waiting')]]);
-  await Promise.all([ahead.calls(1, 0), waiting.calls(2, 0)]);
+  const asked = await started('asked', [[onCpu(5), onGpu('asked')]], 'callStagesAsked');
+  await Promise.all([ahead.calls(1, 0), waiting.calls(2, 0), asked.calls(2, 0)]);
   onDisk('SIGSTOP', (folder, copy) => cpSync(folder, copy, { recursive: true }));
   await fleet.worker(NAME, ['cpu']);
-  await Promise.all([ahead.calls(4, 2), waiting.calls(2, 1)]);
+  await Promise.all([ahead.calls(4, 2), waiting.calls(2, 1), asked.calls(2, 1)]);
   // More events than the other call will be.
-  for (let i = 0; i < 2; i++) await waiting.run.signal('noted').then(() => waiting.calls(2, 1));
+  for (const each of [waiting, asked, waiting, asked]) await each.run.signal('noted').then(() => each.calls(2, 1));
   onDisk('SIGKILL', (folder, copy) => {
     rmSync(folder, { recursive: true });
     cpSync(copy, folder, { recursive: true });
@@ -101,14 +110,60 @@ test('runs that a worker remembers further than an older database holds them beg
     'a decision fails again',
     async () => ((await ahead.now()).raw.pendingWorkflowTask?.attempt ?? 0) >= 3 || ahead.isAgain(),
   );
-  await waiting.calls(2, 2);
+  await Promise.all([waiting.calls(2, 2), asked.calls(2, 2)]);
   // Replaying, it says what does not fit.
   Runtime.install({ logger, telemetryOptions: { logging: { filter: { core: 'ERROR', other: 'ERROR' }, forward: {} } } });
   assert.deepEqual(await takeOverRuns(takeOver, new Set()), new Set());
-  for (const { run, now, isAgain } of [ahead, waiting]) {
+  for (const { run, now, isAgain } of [ahead, waiting, asked]) {
     await eventually(`${run.workflowId} is completed`, async () => (await now()).status.name === 'COMPLETED');
     assert.ok(await isAgain(), `${run.workflowId} could not go on where it was`);
   }
+});
+
+test('paused runs are left where they are, though another build answers for them, and do not hold up a worker that starts beside them', async () => {
+  const name = 'paused';
+  const query = `TaskQueue = '${taskQueue('loop', name)}'`;
+  const ratchet = RATCHET_CODE.workflowsPath;
+  const build = await buildId(ratchet);
+  const { codePath } = await workflowBundle(ratchet, build, join(fleet.home, 'cache'), logger);
+  const own = await fleet.worker(name, [], {}, './ratchet-process.ts');
+  const recipe = loadRecipe('agentprm-household', { scale: 'micro', seed: 1, overrides: ['iterations=1', ...SMALL] });
+  const control = { paused: true, stopping: false, amendments: [] };
+  const runs = await Promise.all(
+    ['one', 'two'].map((runId) => {
+      const input: LoopInput = { runId, recipe, recipeSha256: digestJson(recipe), initial: null, state: null, control };
+      return fleet.client.workflow.start('improvementLoop', { workflowId: runId, taskQueue: taskQueue('loop', name), args: [input] });
+    }),
+  );
+  const states = async () => {
+    const found: (string | boolean)[][] = [];
+    for (const run of runs) {
+      const { runId, raw } = await fleet.client.workflow.getHandle(run.workflowId).describe();
+      const { mostRecentWorkerVersionStamp: by } = raw.workflowExecutionInfo ?? {};
+      found.push([runId === run.firstExecutionRunId, by?.buildId ?? '', raw.pendingWorkflowTask ? 'decides' : 'waits']);
+    }
+    return found;
+  };
+  const waiting = runs.map(() => [true, build, 'waits']);
+  await eventually('both wait', async () => isDeepStrictEqual(await states(), waiting));
+  await eventually('both are in the list', async () => (await Array.fromAsync(fleet.client.workflow.list({ query }))).length === 2);
+
+  // Beside the one whose runs they are, so that it takes none over.
+  const other = await fleet.worker(name, [], { RATCHET_TEST_WORKFLOWS: './other/workflows.ts' }, './ratchet-process.ts');
+  own.kill('SIGKILL');
+  await once(own, 'exit');
+  await assert.rejects(runs[0]!.query('status'), QueryNotRegisteredError);
+  await takeOverRuns({ ...takeOver, queue: taskQueue('loop', name), build, codePath }, new Set());
+  assert.deepEqual(await states(), waiting);
+
+  other.kill('SIGKILL');
+  await once(other, 'exit');
+  const began = performance.now();
+  await fleet.worker(name, [], {}, './ratchet-process.ts');
+  // The server holds a question that nobody can answer for as long as the asker waits: half a minute for each run.
+  assert.ok(performance.now() - began < 30_000);
+  assert.deepEqual(await states(), waiting);
+  await Promise.all(runs.map((run) => run.terminate()));
 });
 
 test('a run whose own code fails is left where it is', async () => {
