@@ -3,11 +3,12 @@
  * history replays on this code, it goes on where it is; else its iteration begins again, and finds its finished stages and checkpoints in the store. What
  * operators asked in it is asked again by Temporal. An older copy of Temporal's database, put back under workers that remember more than it holds: a run of
  * this build that stands still, or whose history does not replay on the build that made it, begins its iteration again too. It refuses to touch a run that
- * somebody serves and that goes on, that has ended, or, in a fleet of pinned builds, that is another build's to take: there only the current one does, and
- * only from a build that was absent in two rounds.
+ * somebody serves and that goes on, that has ended, that began again before for the same reason, or, in a fleet of pinned builds, that is another build's to
+ * take: there only the current one does, and only from a build that was absent in two rounds.
  */
 import { QueryNotRegisteredError, type Client, type WorkflowHandle } from '@temporalio/client';
 import { Worker, type Logger } from '@temporalio/worker';
+import { DeterminismViolationError } from '@temporalio/workflow';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { LoopStatus } from '../workflows/durable-loop.ts';
 import { currentBuildOf, pollersOf, QUEUE_KIND } from './pollers.ts';
@@ -21,6 +22,8 @@ const QUERY_BOUND_MS = 10_000;
 /** `temporal.api.enums.v1.VersioningBehavior`. */
 const BEHAVIOR = { pinned: 1, autoUpgrade: 2 } as const;
 
+/** `temporal.api.enums.v1.WorkflowTaskFailedCause`: what a reset leaves in the history that goes on from it, with its reason. */
+const RESET_WORKFLOW = 20;
 /** A worker that is killed costs a decision one attempt; what fails again and again is looked at. */
 const FAILING_FROM_ATTEMPT = 3;
 
@@ -134,10 +137,17 @@ async function setRight(takeOver: TakeOver, before: Now, workflowId: string, run
   const waits = still ? await waitsForOperator(client, workflowId, runId) : null;
   if (waits === true) return;
   const history = await bounded(client, () => client.workflow.getHandle(workflowId, runId).fetchHistory());
-  const first = (history.events ?? []).find((event) => event.workflowTaskCompletedEventAttributes);
+  const events = history.events ?? [];
+  const first = events.find((event) => event.workflowTaskCompletedEventAttributes);
   // What replays fails for another reason, and would do so again; or it was not the run that answered.
   if (!first || (waits === null && (await replays(codePath, history, workflowId)))) return;
   const reason = `${still ? 'it stands still' : 'its history does not replay'} on build ${build}, which made it`;
+  // The resets that this execution came of are all before its first decision.
+  const resets = events.slice(0, events.indexOf(first)).flatMap(({ workflowTaskFailedEventAttributes: failed }) => failed ?? []);
+  if (resets.some(({ cause, failure }) => Number(cause) === RESET_WORKFLOW && failure?.message === reason)) {
+    logger.warn(`run ${workflowId} cannot go on: ${reason}, as it did before its iteration began again; it is left as it is`);
+    return;
+  }
 
   if (still && (await waitsForOperator(client, workflowId, runId)) !== waits) return;
   const changed = await bounded(client, async () => {
@@ -221,10 +231,10 @@ async function mayTakeOver({ client, queue, build, pinned }: TakeOver): Promise<
   return !pinned || (await currentBuildOf(client.workflowService, client.options.namespace, queue, QUEUE_KIND.workflow)) === build;
 }
 
-/** Whether this code decides as the history says. */
+/** Whether this code decides as the history says. What fails otherwise (a bug behind it, a busy machine) says nothing about that. */
 async function replays(codePath: string, history: History, workflowId: string): Promise<boolean> {
   for await (const { error } of Worker.runReplayHistories({ workflowBundle: { codePath } }, [{ workflowId, history }])) {
-    if (error) return false;
+    if (error instanceof DeterminismViolationError) return false;
   }
   return true;
 }

@@ -166,6 +166,28 @@ test('paused runs are left where they are, though another build answers for them
   await Promise.all(runs.map((run) => run.terminate()));
 });
 
+test('a run that stands still again after it began again for that is left where it is', async () => {
+  const { workflow } = fleet.client;
+  const { firstExecutionRunId } = await workflow.start('standStill', { workflowId: 'still', taskQueue: takeOver.queue });
+  const now = () => workflow.getHandle('still').describe();
+  /** One more round, once the execution of `runId` is in the list and has nothing left to decide. Gives the one that goes on after it. */
+  const round = async (runId: string) => {
+    await eventually(`${runId} stands still`, async () => {
+      const query = `WorkflowId = 'still' AND ExecutionStatus = 'Running'`;
+      const [listed] = await Array.fromAsync(workflow.list({ query }));
+      const { raw } = await now();
+      const { mostRecentWorkerVersionStamp: decided } = raw.workflowExecutionInfo ?? {};
+      return listed?.runId === runId && decided && !raw.pendingWorkflowTask;
+    });
+    await takeOverRuns(takeOver, new Set());
+    return (await now()).runId;
+  };
+  const again = await round(firstExecutionRunId);
+  assert.notEqual(again, firstExecutionRunId);
+  assert.equal(await round(again), again);
+  await workflow.getHandle('still').terminate();
+});
+
 test('a run whose own code fails is left where it is', async () => {
   const { workflow } = fleet.client;
   const run = await workflow.start('callThenThrow', { workflowId: 'buggy', taskQueue: takeOver.queue, args: [onCpu(4)] });
