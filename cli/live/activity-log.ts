@@ -61,8 +61,13 @@ const LABELS: Record<string, string> = {
 /** The phases that trainings report while they train. */
 const TRAINING = new Set(['warm start', 'reward model', 'policy update']);
 
-/** `temporal.api.enums.v1.WorkflowTaskFailedCause`: WORKFLOW_WORKER_UNHANDLED_FAILURE and NON_DETERMINISTIC_ERROR. */
-const BUGS = new Set([14, 24]);
+/**
+ * `temporal.api.enums.v1.WorkflowTaskFailedCause`: why a decision is asked for again without anything being wrong with it. UNHANDLED_COMMAND and
+ * UNHANDLED_UPDATE: something came in meanwhile. RESET_STICKY_TASK_QUEUE: the worker hands it to another. FORCE_CLOSE_COMMAND, FAILOVER_CLOSE_COMMAND and
+ * RESET_WORKFLOW: the server took it back (too much came in meanwhile, another cluster leads, the run begins again). WORKFLOW_PAUSE_REQUESTED_BEFORE_TASK_STARTED:
+ * by whoever paused it with Temporal's own command. For every other cause the next try fails like the last.
+ */
+const NO_BUG = new Set([1, 31, 13, 17, 18, 20, 39]);
 
 /** How a history ended. */
 export type Close =
@@ -115,9 +120,7 @@ export class ActivityLog {
     else if (again) this.#steer(again.request?.input?.name ?? '');
     const attributes = event.upsertWorkflowSearchAttributesEventAttributes?.searchAttributes?.indexedFields;
     if (attributes) this.#tell(attributes);
-    const failed = event.workflowTaskFailedEventAttributes;
-    if (event.workflowTaskCompletedEventAttributes) this.bug = null;
-    else if (failed && BUGS.has(Number(failed.cause))) this.bug = failureText(failed.failure);
+    this.bug = bugAfter(event, this.bug);
     this.close ??= closeOf(event);
   }
 
@@ -258,6 +261,13 @@ function stageInput(args: unknown[]): unknown {
 
 function values<T = unknown>(payloads: Payloads): (T | undefined)[] {
   return arrayFromPayloads(defaultPayloadConverter, payloads?.payloads) as (T | undefined)[];
+}
+
+/** What a workflow's own code has failed of and decided nothing since, from one event to the next. */
+export function bugAfter(event: HistoryEvent, before: string | null): string | null {
+  if (event.workflowTaskCompletedEventAttributes) return null;
+  const failed = event.workflowTaskFailedEventAttributes;
+  return failed && !NO_BUG.has(Number(failed.cause)) ? failureText(failed.failure) : before;
 }
 
 function closeOf(event: HistoryEvent): Close | null {

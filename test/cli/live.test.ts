@@ -83,17 +83,26 @@ describe('the history of an execution', () => {
 
   test('a bug of the loop itself, until something is decided again', () => {
     const log = collecting();
-    // WORKFLOW_WORKER_UNHANDLED_FAILURE; that of a reset (RESET_WORKFLOW, 11) is no bug.
     const failed = (cause: number) =>
       event({
         workflowTaskFailedEventAttributes: { cause, failure: { message: 'x is undefined', applicationFailureInfo: { type: 'TypeError' } } },
       });
-    log.apply(failed(11));
+    // `WorkflowTaskFailedCause` of Temporal's API.
+    const [UNHANDLED_COMMAND, RESET_WORKFLOW] = [1, 20];
+    const [BAD_CONTINUE_AS_NEW_ATTRIBUTES, UNHANDLED_FAILURE, BAD_SEARCH_ATTRIBUTES, NON_DETERMINISTIC_ERROR] = [11, 14, 23, 24];
+    const [PENDING_ACTIVITIES_LIMIT_EXCEEDED, PAYLOADS_TOO_LARGE] = [27, 37];
+    log.apply(failed(UNHANDLED_COMMAND));
+    log.apply(failed(RESET_WORKFLOW));
     assert.equal(log.bug, null);
-    log.apply(failed(14));
-    assert.equal(log.bug, 'TypeError: x is undefined');
-    log.apply(event({ workflowTaskCompletedEventAttributes: {} }));
-    assert.equal(log.bug, null);
+    for (const cause of [
+      ...[BAD_CONTINUE_AS_NEW_ATTRIBUTES, UNHANDLED_FAILURE, BAD_SEARCH_ATTRIBUTES, NON_DETERMINISTIC_ERROR],
+      ...[PENDING_ACTIVITIES_LIMIT_EXCEEDED, PAYLOADS_TOO_LARGE],
+    ]) {
+      log.apply(failed(cause));
+      assert.equal(log.bug, 'TypeError: x is undefined');
+      log.apply(event({ workflowTaskCompletedEventAttributes: {} }));
+      assert.equal(log.bug, null);
+    }
   });
 
   test('how it ended, with the failure that Ratchet knows by type', () => {
