@@ -20,9 +20,10 @@ import { recordsOf } from '../runs.ts';
 import { ask, type Session } from '../session.ts';
 import { asRatchetError, isOfOtherHistory } from '../failures.ts';
 import { ActivityLog, failureText, type Close } from './activity-log.ts';
+import { bugIn, childrenOf } from './children.ts';
 import { Rate } from './rates.ts';
 import type { LiveView } from './view.ts';
-import { waitingFor, type Pending } from './waits.ts';
+import { waitingFor, type Pending, type Situation } from './waits.ts';
 
 /** How often heartbeats are looked at: they come once a second. */
 const POLL_MS = 1_000;
@@ -54,10 +55,12 @@ export class RunWatcher {
   #servers: ServersStatus | null = null;
   #hosted = false;
   #unserved: string[] = [];
-  /** Whether the workflow itself waits for a worker. */
+  /** Whether the workflow itself, or one to whom it handed shards, waits for a worker. */
   #loopWaits = false;
   /** How often the decision at hand was tried; 0: none is. */
   #tries = 0;
+  /** What one of those fails of to whom it handed shards. */
+  #bugBelow: Situation['bug'] = null;
   #queue: string | null = null;
   /** The build that alone may serve the run; null where any may. */
   #build: string | null = null;
@@ -157,7 +160,7 @@ export class RunWatcher {
       nowMs,
       pending: this.#pending,
       unserved: this.#unserved,
-      bug: failure === null ? null : { failure, attempt: this.#tries },
+      bug: failure === null ? this.#bugBelow : { failure, attempt: this.#tries },
       servers: this.#servers,
       hosted: this.#hosted,
       borrowed,
@@ -278,7 +281,10 @@ export class RunWatcher {
       const client = await this.#session.temporal();
       const { raw } = await ask(client, () => client.workflow.getHandle(this.#runId).describe());
       const heartbeats = new Map<string, Progress>();
-      const pending = (await this.#inFlight(client, raw)).map(async ({ own, activity }): Promise<Pending> => {
+      const children = await childrenOf(client, raw);
+      const all = [raw, ...children.map((child) => child.raw)];
+      const activities = all.flatMap((of) => (of.pendingActivities ?? []).map((activity) => ({ own: of === raw, activity })));
+      const pending = activities.map(async ({ own, activity }): Promise<Pending> => {
         // Ids are those of one workflow.
         const id = own ? (activity.activityId ?? '') : '';
         const [told] = arrayFromPayloads(defaultPayloadConverter, activity.heartbeatDetails?.payloads) as (StageHeartbeat | undefined)[];
@@ -302,22 +308,12 @@ export class RunWatcher {
       const versioning = raw.workflowExecutionInfo?.versioningInfo;
       const pinned = versioning?.behavior === PINNED && !versioning.versioningOverride;
       this.#build = pinned ? (versioning.deploymentVersion?.buildId ?? null) : null;
-      const task = raw.pendingWorkflowTask;
-      this.#loopWaits = task !== null && task !== undefined && !task.startedTime;
-      this.#tries = task?.attempt ?? 0;
+      const tasks = all.map(({ pendingWorkflowTask }) => pendingWorkflowTask);
+      this.#loopWaits = tasks.some((task) => task && !task.startedTime);
+      this.#tries = tasks[0]?.attempt ?? 0;
+      this.#bugBelow = await bugIn(client, children);
       this.#log.hear(heartbeats);
     });
-  }
-
-  /** The activities of the run and of those to whom it handed shards, of whom a few are under way at a time. */
-  async #inFlight(client: Client, raw: Description['raw']) {
-    const own = (raw.pendingActivities ?? []).map((activity) => ({ own: true, activity }));
-    const begun = (raw.pendingChildren ?? []).filter(({ runId }) => runId);
-    const children = begun.map(async ({ workflowId, runId }) => {
-      const child = await ask(client, () => client.workflow.getHandle(workflowId ?? '', runId ?? '').describe());
-      return (child.raw.pendingActivities ?? []).map((activity) => ({ own: false, activity }));
-    });
-    return [...own, ...(await Promise.all(children)).flat()];
   }
 
   #queueOf(stage: string): string | null {

@@ -77,6 +77,11 @@ test('a worker answers Prometheus with every metric and label that alerts and da
     taskQueue: taskQueue('loop', 'told'),
     args: [],
   });
+  const handing = await fleet.client.workflow.start('handOut', {
+    workflowId: 'handing',
+    taskQueue: taskQueue('loop', 'told'),
+    args: ['nobodyWroteThis'],
+  });
 
   const names = [
     ...(parse(readFileSync(join(MONITORING, 'alerts.yaml'), 'utf8')) as { groups: { rules: { expr: string }[] }[] }).groups.flatMap(
@@ -102,12 +107,14 @@ test('a worker answers Prometheus with every metric and label that alerts and da
   // Whoever looks at it without Prometheus is told as well, and how often it was tried.
   const { home, endpoints, environment, store, client } = fleet;
   const session = { home, endpoints, environment, store, borrowed: null, temporal: async () => client, close: async () => {} };
-  const seen = async () => (await new RunWatcher(session, 'unknown').look()).waiting.find((reason) => /\(try [2-9]\)/.test(reason));
-  assert.match(
-    await eventually('a second try', seen),
-    /^a bug in the loop's own code \(try \d\): .*nobodyWroteThis.*; the run goes on by itself where mended code is deployed$/,
-  );
-  await unknown.terminate();
+  const seen = async (runId: string) =>
+    (await new RunWatcher(session, runId).look()).waiting.find((reason) => /\(try [2-9]\)/.test(reason));
+  for (const runId of ['unknown', 'handing'])
+    assert.match(
+      await eventually(`a second try of ${runId}`, () => seen(runId)),
+      /^a bug in the loop's own code \(try \d\): .*nobodyWroteThis.*; the run goes on by itself where mended code is deployed$/,
+    );
+  await Promise.all([unknown.terminate(), handing.terminate()]);
 
   const entries = lines
     .join('')
