@@ -19,6 +19,9 @@ import { measure, quantile } from './measure.ts';
 import { ALL_KINDS, drawFaults, FAULTS, KINDS, planCampaign, profileOf, type Kind, type Profile, type Setting } from './plan.ts';
 import { s3Proxy, tcpProxy } from './proxies.ts';
 
+/** From the start of the harness until `ratchet start` and a server run: seconds, on a busy machine some more. */
+const BEGUN_BOUND_MS = 60_000;
+
 const PROFILE: Profile = {
   head: 'f'.repeat(64),
   calls: ['evaluate', 'fitRewardModel', 'makeLabels', 'planRollouts', 'updatePolicy', 'warmStart'].flatMap((stage) =>
@@ -180,7 +183,11 @@ test('interrupted in its first run, the harness leaves no process and no file be
     let said = '';
     harness.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
     // The harness, `ratchet start` and a server.
-    while (harness.exitCode === null && pidsWith(folder).length < 3) await delay(20);
+    const deadline = performance.now() + BEGUN_BOUND_MS;
+    while (harness.exitCode === null && pidsWith(folder).length < 3) {
+      assert.ok(performance.now() < deadline, `nothing was begun within ${BEGUN_BOUND_MS} ms: ${said}`);
+      await delay(20);
+    }
     harness.kill('SIGINT');
     const [code] = (await once(harness, 'close')) as [number | null];
     assert.deepEqual([code, said.split('\n').at(-2)], [1, 'interrupted; everything was taken down']);
