@@ -54,6 +54,13 @@ function onDisk(how: 'SIGSTOP' | 'SIGKILL', change: (folder: string, copy: strin
   if (how === 'SIGSTOP') process.kill(pid, 'SIGCONT');
 }
 
+/** The executions that a round would find. */
+async function listed(query: string): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { runId } of fleet.client.workflow.list({ query })) found.push(runId);
+  return found;
+}
+
 const call = (queue: OneCall['queue'], name: string, input: object): OneCall => {
   return { queue, name, scope: NAME, input, heartbeatTimeoutMs: HEARTBEAT_TIMEOUT_MS };
 };
@@ -146,7 +153,7 @@ test('paused runs are left where they are, though another build answers for them
   };
   const waiting = runs.map(() => [true, build, 'waits']);
   await eventually('both wait', async () => isDeepStrictEqual(await states(), waiting));
-  await eventually('both are in the list', async () => (await Array.fromAsync(fleet.client.workflow.list({ query }))).length === 2);
+  await eventually('both are in the list', async () => (await listed(query)).length === 2);
 
   // Beside the one whose runs they are, so that it takes none over.
   const other = await fleet.worker(name, [], { RATCHET_TEST_WORKFLOWS: './other/workflows.ts' }, './ratchet-process.ts');
@@ -174,10 +181,10 @@ test('a run that stands still again after it began again for that is left where 
   const round = async (runId: string) => {
     await eventually(`${runId} stands still`, async () => {
       const query = `WorkflowId = 'still' AND ExecutionStatus = 'Running'`;
-      const [listed] = await Array.fromAsync(workflow.list({ query }));
+      const [found] = await listed(query);
       const { raw } = await now();
       const { mostRecentWorkerVersionStamp: decided } = raw.workflowExecutionInfo ?? {};
-      return listed?.runId === runId && decided && !raw.pendingWorkflowTask;
+      return found === runId && decided && !raw.pendingWorkflowTask;
     });
     await takeOverRuns(takeOver, new Set());
     return (await now()).runId;
