@@ -95,8 +95,12 @@ describe('the history of an execution', () => {
     log.apply(failed(RESET_WORKFLOW));
     assert.equal(log.bug, null);
     for (const cause of [
-      ...[BAD_CONTINUE_AS_NEW_ATTRIBUTES, UNHANDLED_FAILURE, BAD_SEARCH_ATTRIBUTES, NON_DETERMINISTIC_ERROR],
-      ...[PENDING_ACTIVITIES_LIMIT_EXCEEDED, PAYLOADS_TOO_LARGE],
+      BAD_CONTINUE_AS_NEW_ATTRIBUTES,
+      UNHANDLED_FAILURE,
+      BAD_SEARCH_ATTRIBUTES,
+      NON_DETERMINISTIC_ERROR,
+      PENDING_ACTIVITIES_LIMIT_EXCEEDED,
+      PAYLOADS_TOO_LARGE,
     ]) {
       log.apply(failed(cause));
       assert.equal(log.bug, 'TypeError: x is undefined');

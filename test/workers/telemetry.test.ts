@@ -80,7 +80,7 @@ test('a worker answers Prometheus with every metric and label that alerts and da
   const handing = await fleet.client.workflow.start('handOut', {
     workflowId: 'handing',
     taskQueue: taskQueue('loop', 'told'),
-    args: ['nobodyWroteThis'],
+    args: [{ workflowType: 'nobodyWroteThis', state: null, control: { paused: false, stopping: false, amendments: [] } }],
   });
 
   const names = [
