@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import module from 'node:module';
 import { constants } from 'node:os';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** The first Node that runs TypeScript files without a flag in a long-term release. Kept equal to `engines` in package.json by a test. */
@@ -23,8 +24,11 @@ const recent = major > LEAST_NODE[0] || (major === LEAST_NODE[0] && minor >= LEA
 const pinned = process.env.RATCHET_PINNED_NODE ?? fileURLToPath(new URL('../node_modules/node/bin/node', import.meta.url));
 
 if (recent) {
-  // Halves the time until a command begins; Node keeps the cache in the system's temporary directory.
+  // Halves the time until a command begins, and until the workers and compute children do that it starts; Node keeps the cache in the system's temporary directory.
   module.enableCompileCache?.();
+  // A folder for each version of Node is in it.
+  const cache = module.getCompileCacheDir?.();
+  if (cache) process.env.NODE_COMPILE_CACHE ??= dirname(cache);
   const { main } = await import('./main.ts');
   await main(process.argv.slice(2));
 } else if (existsSync(pinned) && !process.env[HANDED_OVER]) {

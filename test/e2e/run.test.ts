@@ -1,7 +1,6 @@
 /** One undisturbed run through the product, as a user starts it, traced, and what must be true of it. */
 import assert from 'node:assert/strict';
 import { createPublicKey } from 'node:crypto';
-import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Client, Connection } from '@temporalio/client';
@@ -25,6 +24,8 @@ import { endpointEnvironment, ensureServers, type Servers } from '../../infra/se
 import type { WorkflowSpan } from '../../infra/traces.ts';
 import { numericFingerprint } from '../../learning/compute/fingerprint.ts';
 import { loadRecipe } from '../../recipes/load.ts';
+import { buildId } from '../../workers/bundle.ts';
+import { RATCHET_CODE } from '../../workers/process.ts';
 import { startCollector, type Collector } from '../support/collector.ts';
 import { bareEnvironment, cli, MICRO, newHome, processesWithHome } from '../support/loop.ts';
 
@@ -120,8 +121,7 @@ test('one trace holds the launch, every iteration beneath it, and every stage ca
 
 test('what is decided does not depend on who traces: the histories replay as they are, and as if nobody had', async () => {
   Runtime.install({ logger: new DefaultLogger('ERROR') });
-  const [codePath] = globSync(join(home.path, 'cache', 'workflows-*.js'));
-  assert.ok(codePath);
+  const codePath = join(home.path, 'cache', `workflows-${await buildId(RATCHET_CODE.workflowsPath)}.js`);
   /** The errors of the replays, and the spans of which they told. */
   const replayed = async (untraced: boolean) => {
     const spans: string[] = [];

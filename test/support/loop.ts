@@ -14,6 +14,7 @@ import { ArtifactStore } from '../../artifacts/store.ts';
 import { verifyRun, type VerifyReport } from '../../artifacts/verify.ts';
 import { endpointEnvironment, ensureServers, serversStatus } from '../../infra/servers.ts';
 import { readWorkerReports } from '../../workers/report.ts';
+import { shareBundles } from './bundles.ts';
 import type { Event, Strike } from './strike-at.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
@@ -27,6 +28,7 @@ export interface Home {
 
 export function newHome(): Home {
   const path = mkdtempSync(join(tmpdir(), 'ratchet-run-'));
+  shareBundles(path);
   return { path, remove: () => rmSync(path, { recursive: true, force: true, maxRetries: 5 }) };
 }
 
