@@ -105,7 +105,7 @@ describe('shards that children play', { timeout: 120_000 }, () => {
   });
 
   test('the worker killed and the run paused meanwhile: those handed out are played, no others begin, and the records are the same', async () => {
-    const handle = await fleet.start('hurt', STRETCHED, FEW);
+    const handle = await fleet.start('children-hurt', STRETCHED, FEW);
     await handedOut(handle);
     await fleet.kill();
     // Taken by the next worker, before it decides anything else.
@@ -116,22 +116,22 @@ describe('shards that children play', { timeout: 120_000 }, () => {
       const { pendingChildren, pendingActivities } = (await handle.describe()).raw;
       return [...(pendingChildren ?? []), ...(pendingActivities ?? [])].length === 0;
     });
-    await eventually('both known as completed', async () => String(await childrenOf('hurt')) === 'COMPLETED,COMPLETED');
+    await eventually('both known as completed', async () => String(await childrenOf('children-hurt')) === 'COMPLETED,COMPLETED');
     assert.equal((await handle.describe()).status.name, 'RUNNING');
     await handle.executeUpdate('resume', { args: [operator] });
     assert.deepEqual((await handle.result()).head, undisturbed);
-    await eventually('the last stretch', async () => (await childrenOf('hurt')).length === 3);
+    await eventually('the last stretch', async () => (await childrenOf('children-hurt')).length === 3);
   });
 
   test('cancelled meanwhile: the children are, nothing is left at work, and the run can be taken up again', async () => {
-    const handle = await fleet.start('cancelled', STRETCHED, FEW);
+    const handle = await fleet.start('children-cancelled', STRETCHED, FEW);
     await handedOut(handle);
     await handle.cancel();
     await assert.rejects(handle.result(), (error: Error) => error.cause instanceof CancelledFailure);
-    await eventually('both cancelled', async () => String(await childrenOf('cancelled')) === 'CANCELLED,CANCELLED');
+    await eventually('both cancelled', async () => String(await childrenOf('children-cancelled')) === 'CANCELLED,CANCELLED');
     await eventually('idle slots', async () =>
       Object.values((await fleet.report()).slots).every((of) => of.every(({ job }) => job === null)),
     );
-    assert.deepEqual((await (await fleet.start('cancelled', STRETCHED, FEW)).result()).head, undisturbed);
+    assert.deepEqual((await (await fleet.start('children-cancelled', STRETCHED, FEW)).result()).head, undisturbed);
   });
 });
