@@ -1,7 +1,7 @@
 /**
  * How memory is taken in processes that compute, for glibc's allocator (others ignore it). Fewer arenas: with one per thread it keeps several times the memory
  * that is in use. Huge pages where the system offers them (`madvise`), and what is freed is kept for the next operator up to a bound instead of going back
- * to the system at once: without a fault for every page of every result a step takes 5 % less time.
+ * to the system at once: a step of 6 M parameters meets some ten page faults instead of thousands.
  */
 export const ALLOCATOR_ENVIRONMENT = {
   MALLOC_ARENA_MAX: '2',
