@@ -7,7 +7,7 @@ import type { SigningKey } from '../artifacts/attestation.ts';
 import type { RecordEntry, RecordRef, Steering } from '../artifacts/record.ts';
 import { requireBulk } from '../artifacts/retention.ts';
 import { appendRecord } from '../artifacts/run-log.ts';
-import type { StoreRequests } from '../artifacts/store-requests.ts';
+import { requestsSince, type StoreRequests } from '../artifacts/store-requests.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
 import type { ComputePool } from '../learning/compute/pool.ts';
@@ -15,7 +15,7 @@ import { attestRecord } from './attest.ts';
 import { countFailure, toApplicationFailure } from './failures.ts';
 import type { FailureCounts } from './failures.ts';
 import { checkPayload } from './payload.ts';
-import type { StageCall, StageJob, StageNews } from './stage-runner.ts';
+import type { StageCall, StageJob, StageNews, StageResult } from './stage-runner.ts';
 import type { Progress } from './stage.ts';
 
 /** Often enough that people see progress live and a cancellation (which comes back with a heartbeat) arrives within a second or two. */
@@ -98,6 +98,11 @@ async function runInSlot(name: string, call: StageCall, deps: StageActivityDeps)
   const { pool, stallBoundMs = STALL_BOUND_MS, stopBoundMs = STOP_BOUND_MS, onRequests } = deps;
   const context = Context.current();
   const told: StageHeartbeat = { progress: null, checkpoint: null, failures: earlierFailures(context) };
+  let counted: StoreRequests = {};
+  const count = (requests: StoreRequests): void => {
+    onRequests?.(requestsSince(requests, counted));
+    counted = requests;
+  };
   const stop = new AbortController();
   const kill = new AbortController();
   let lastSignMs = performance.now();
@@ -133,16 +138,16 @@ async function runInSlot(name: string, call: StageCall, deps: StageActivityDeps)
       onProgress: (news) => {
         lastSignMs = performance.now();
         const { progress, requests } = news as StageNews;
-        told.progress = progress ?? null;
-        onRequests?.(requests);
+        told.progress = progress;
+        count(requests);
       },
       onCheckpoint: (step) => {
         lastSignMs = performance.now();
         told.checkpoint = step;
         told.failures = {};
       },
-    })) as StageNews;
-    onRequests?.(requests);
+    })) as StageResult;
+    count(requests);
     checkPayload(`output of stage ${name}`, output);
     return output;
   } catch (error) {

@@ -2,7 +2,7 @@
  * The compute child's side of a stage call: a job is a stage's name with its scope and input, and it runs against the child's own connection to the
  * store, so that data never passes between processes. It takes its configuration from the environment that it was started with.
  */
-import { newRequests, type StoreRequests } from '../artifacts/store-requests.ts';
+import { requestsSince, type StoreRequests } from '../artifacts/store-requests.ts';
 import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
 import { badInput } from '../core/errors.ts';
@@ -29,10 +29,16 @@ export interface StageJob extends StageCall {
   outOfMemory: number;
 }
 
-/** What a compute child tells: how far its stage call is, or what came out, and what it asked of the store since it told last, whichever call that was for. */
+/** What a compute child tells of a stage call: how far it is (null: it ends before it said so). */
 export interface StageNews {
-  progress?: Progress;
-  output?: unknown;
+  progress: Progress | null;
+  /** All that the call has asked of the store so far: of news only the latest may arrive. */
+  requests: StoreRequests;
+}
+
+/** What a compute child gives. */
+export interface StageResult {
+  output: unknown;
   requests: StoreRequests;
 }
 
@@ -40,25 +46,36 @@ export function createStageRunner(stages: StageRegistry, env: Record<string, str
   const store = ArtifactStore.connect({ ...storeConfigFromEnvironment(env), cacheBytes: CACHE_BYTES });
   const fingerprint = numericFingerprint();
   const checkpointIntervalMs = intervalFrom(env['RATCHET_CHECKPOINT_INTERVAL_MS']);
-  const requests = newRequests(store.requests);
   return {
     run: async ({ name, input: call }, hooks) => {
       const { scope, iteration = null, input, outOfMemory } = call as StageJob;
-      const output = await runStage(name, input, {
-        stages,
-        store,
-        scope,
-        iteration,
-        fingerprint,
-        ...(checkpointIntervalMs !== null && { checkpointIntervalMs }),
-        onProgress: (progress) => hooks.progress({ progress, requests: requests() } satisfies StageNews),
-        onCheckpoint: hooks.checkpoint,
-        stopRequested: hooks.stopRequested,
-        checkpointRequested: hooks.checkpointRequested,
-        outOfMemory,
-        signal: hooks.signal,
-      });
-      return { output, requests: requests() } satisfies StageNews;
+      const before = structuredClone(store.requests);
+      const requests = (): StoreRequests => requestsSince(store.requests, before);
+      let progress: Progress | null = null;
+      const tell = (): void => hooks.progress({ progress, requests: requests() } satisfies StageNews);
+      try {
+        const output = await runStage(name, input, {
+          stages,
+          store,
+          scope,
+          iteration,
+          fingerprint,
+          ...(checkpointIntervalMs !== null && { checkpointIntervalMs }),
+          onProgress: (now) => {
+            progress = now;
+            tell();
+          },
+          onCheckpoint: hooks.checkpoint,
+          stopRequested: hooks.stopRequested,
+          checkpointRequested: hooks.checkpointRequested,
+          outOfMemory,
+          signal: hooks.signal,
+        });
+        return { output, requests: requests() } satisfies StageResult;
+      } catch (error) {
+        tell(); // a store that fails is what a call may end of
+        throw error;
+      }
     },
   };
 }

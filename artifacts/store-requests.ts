@@ -41,17 +41,13 @@ export function addRequests(to: StoreRequests, more: StoreRequests): void {
   }
 }
 
-/** Gives at each call what was counted since the one before. */
-export function newRequests(counts: StoreRequests): () => StoreRequests {
-  let told: StoreRequests = {};
-  return () => {
-    const more = Object.entries(counts).flatMap(([operation, now]) => {
-      const { requests, failures, ms } = told[operation] ?? { requests: 0, failures: 0, ms: 0 };
-      return now.requests === requests
-        ? []
-        : [[operation, { requests: now.requests - requests, failures: now.failures - failures, ms: now.ms - ms }] as const];
-    });
-    told = structuredClone(counts);
-    return Object.fromEntries(more);
-  };
+/** What was counted between two readings. */
+export function requestsSince(now: StoreRequests, before: StoreRequests): StoreRequests {
+  return Object.fromEntries(
+    Object.entries(now).flatMap(([operation, { requests, failures, ms }]) => {
+      const earlier = before[operation] ?? { requests: 0, failures: 0, ms: 0 };
+      if (requests === earlier.requests) return [];
+      return [[operation, { requests: requests - earlier.requests, failures: failures - earlier.failures, ms: ms - earlier.ms }]];
+    }),
+  );
 }

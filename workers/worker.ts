@@ -12,7 +12,7 @@ import { createRecordActivities, createStageActivities } from '../activities/act
 import type { Queue } from '../activities/stage.ts';
 import { signingKey } from '../artifacts/attestation.ts';
 import { noteEnding } from '../artifacts/ending.ts';
-import { addRequests, newRequests, type StoreRequests } from '../artifacts/store-requests.ts';
+import { addRequests, requestsSince, type StoreRequests } from '../artifacts/store-requests.ts';
 import { ArtifactStore } from '../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
 import { badInput, RatchetError } from '../core/errors.ts';
@@ -83,10 +83,10 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
     logger.warn(`what a dead worker held cannot be given back; its missing heartbeats will do it: ${String(error)}`),
   );
   const store = ArtifactStore.connect(storeConfig);
-  // Of this process and of its children.
-  const requests: StoreRequests = {};
-  const onRequests = (more: StoreRequests): void => addRequests(requests, more);
-  const [ownRequests, allRequests] = [newRequests(store.requests), newRequests(requests)];
+  // Of this process and of its children, since they were told last.
+  let untold: StoreRequests = {};
+  let counted: StoreRequests = {};
+  const onRequests = (more: StoreRequests): void => addRequests(untold, more);
   const traces = config.traces ? await startTraces('ratchet-worker', (message) => logger.warn(message)) : null;
   const sinks = { ...endingSinks(store), ...traceSinks(traces) };
   const pools: Partial<Record<Queue, ComputePool>> = {};
@@ -157,8 +157,10 @@ export async function startWorker(config: WorkerConfig, code: WorkerCode): Promi
     fixed,
     () => ({ state, slots: slotsNow() }),
     ({ eventLoopDelayMs, slots }) => {
-      onRequests(ownRequests());
-      own.tell(eventLoopDelayMs, slots, allRequests());
+      onRequests(requestsSince(store.requests, counted));
+      counted = structuredClone(store.requests);
+      own.tell(eventLoopDelayMs, slots, untold);
+      untold = {};
     },
     (message) => logger.warn(message),
   );

@@ -11,7 +11,6 @@ import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import type { StageNews } from '../../activities/stage-runner.ts';
-import type { Progress } from '../../activities/stage.ts';
 
 /** When to strike. Whatever comes later in the same stage call counts too: of progress that comes fast only the latest is told. */
 export type Moment =
@@ -107,7 +106,9 @@ async function watchChild(plan: Strike[]): Promise<void> {
   process.send = ((message: ChildMessage, ...rest: []) => {
     const sent = send(message, ...rest);
     if (message.type === 'progress') {
-      const { phase, done, total } = (message.progress as StageNews).progress as Progress;
+      const { progress } = message.progress as StageNews;
+      if (progress === null) return sent; // it ends before it said how far it is
+      const { phase, done, total } = progress;
       Object.assign(here, { phase, done });
       log('progress', { phase, done, total });
       strikeIf(plan, (moment) => {

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { parse } from 'yaml';
 import { RunWatcher } from '../../cli/live/watcher.ts';
+import { freePort } from '../../infra/ports.ts';
 import { workerConfig } from '../../workers/config.ts';
 import { QUEUES, taskQueue } from '../../workflows/task-queues.ts';
 import { eventually, failureOf, startFleet, type Fleet } from './fixtures/fleet.ts';
@@ -22,15 +23,6 @@ before(async () => {
   fleet = await startFleet();
 });
 after(() => fleet.close());
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 /** Names of metrics with the labels that were seen on each. */
 async function scrape(address: string): Promise<Map<string, Set<string>>> {
@@ -126,6 +118,21 @@ test('a worker answers Prometheus with every metric and label that alerts and da
   assert.deepEqual(
     [typeof failed['time'], failed['level'], failed['activityType'], typeof failed['workflowRunId']],
     ['string', 'WARN', 'refuse', 'string'],
+  );
+});
+
+test('what a child asks of the store is counted, however fast it tells how far it is', async () => {
+  const OBJECTS = 60;
+  const address = `127.0.0.1:${await freePort()}`;
+  await fleet.worker('putting', QUEUES, { RATCHET_METRICS: address });
+  await (await fleet.call('putting', { queue: 'cpu', name: 'putMany', input: { objects: OBJECTS } })).result();
+  const puts = async () => {
+    const text = await (await fetch(`http://${address}/metrics`)).text();
+    return Number(/^ratchet_store_requests_total\{.*operation="PutObject".*\} (\d+)/m.exec(text)?.[1] ?? 0);
+  };
+  // And the call's result.
+  await eventually(`${OBJECTS + 1} puts`, async () => (await puts()) === OBJECTS + 1).catch(async (error: Error) =>
+    assert.fail(`${error.message}: ${await puts()}`),
   );
 });
 
