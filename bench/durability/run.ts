@@ -1,23 +1,22 @@
 /**
  * What durability costs: the same recipe through Temporal and its workers (`ratchet start`) and in one process (`bench/inline-loop.ts`), in turns on the
  * same servers, each round with another seed so that nothing is remembered. Prints the wall times and their ratio, and itemises the durable run: how long
- * activities waited for a worker, how long no activity ran at all, and the requests to the store on both sides (of the workers
- * and of the one process; until answers began, summed over what went on at once). Writes `durability-cost.json`.
+ * activities waited for a worker, how long no activity ran at all, and the requests to the store on both sides (of the workers and of the one process; until
+ * answers began, summed over what went on at once). Writes `durability-cost.json`.
  *
  *   node bench/durability/run.ts [--scale micro] [--recipe agentprm-household] [--rounds 1] [--seed 1] [--set field=value ...] [--out docs]
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
 import { endpointEnvironment } from '../../infra/endpoints.ts';
-import { ALLOCATOR_ENVIRONMENT } from '../../learning/compute/allocator.ts';
+import { freePort, LOOPBACK } from '../../infra/ports.ts';
 import { ensureServers } from '../../infra/servers.ts';
+import { ALLOCATOR_ENVIRONMENT } from '../../learning/compute/allocator.ts';
 import { median } from '../learning/pairing.ts';
 import { activitiesOf, idleSeconds } from './history.ts';
 import type { ActivitySums } from './history.ts';
@@ -35,11 +34,7 @@ const { values } = parseArgs({
 
 const ROOT = join(import.meta.dirname, '../..');
 const home = mkdtempSync(join(tmpdir(), 'ratchet-bench-durability-'));
-const probe = createServer().listen(0, '127.0.0.1');
-await once(probe, 'listening');
-const metrics = `127.0.0.1:${(probe.address() as { port: number }).port}`;
-probe.close();
-await once(probe, 'close');
+const metrics = `${LOOPBACK}:${await freePort()}`;
 const env = { ...process.env, RATCHET_HOME: home, RATCHET_METRICS: metrics };
 
 /** Workers tell their metrics once a second. */

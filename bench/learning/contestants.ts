@@ -27,7 +27,7 @@ const THEIRS_ENV = {
 export const PYTHON = pythonWith(join(HERE, '../parity/requirements.txt'));
 
 export function ours(script: string): Peer {
-  return new Peer('Ratchet', [process.execPath, join(HERE, script)], { ...ALLOCATOR_ENVIRONMENT });
+  return new Peer('Ratchet', [process.execPath, join(HERE, script)], ALLOCATOR_ENVIRONMENT);
 }
 export function theirs(name: string, script: string): Peer {
   return new Peer(name, [PYTHON, join(HERE, 'theirs', script)], THEIRS_ENV);
