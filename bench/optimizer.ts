@@ -26,7 +26,7 @@ const noise = (scale: number) => Float32Array.from({ length: rows * WIDTH }, (_,
 
 const parameters = new Map<string, Tensor>(names.map((name) => [name, { shape: [rows, WIDTH], data: noise(0.1) }]));
 // In memory that the lanes share, as a trainer keeps them.
-const gradients = new Map(names.map((name) => [name, new Float64Array(new SharedArrayBuffer(8 * rows * WIDTH))]));
+const gradients = new Map(names.map((name) => [name, new Float32Array(new SharedArrayBuffer(4 * rows * WIDTH))]));
 for (const gradient of gradients.values()) gradient.set(noise(0.01));
 const optimizer = new Optimizer(OPTIONS, parameters, new NewtonSchulz());
 

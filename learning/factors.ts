@@ -37,7 +37,7 @@ export class Factors {
   }
 
   /** The gradient of the table [F, D] from that of the rows [V, D]: M^T dRows. */
-  tableGradient(rowGradient: Float64Array, width: number): Float64Array {
+  tableGradient(rowGradient: Float32Array | Float64Array, width: number): Float64Array {
     const out = new Float64Array(this.features * width);
     this.#lists.forEach((list, token) => {
       for (const feature of list) for (let j = 0; j < width; j++) out[feature * width + j]! += rowGradient[token * width + j]!;

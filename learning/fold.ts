@@ -6,7 +6,7 @@
 import { EMBEDDING, FINAL_NORM, VALUE_HEAD, hasValueHead, headName, isTied, layerName } from './model.ts';
 import { BLOCK_PARTS, loraName, loraScale, loraTargets, savedName, savesHead } from './lora.ts';
 import { foldPart } from './lanes/folding.ts';
-import type { FoldOrder, UnfoldOrder } from './lanes/folding.ts';
+import type { FoldOrder, Unfolding } from './lanes/folding.ts';
 import type { AdapterConfig, BlockPart } from './lora.ts';
 import type { LlamaConfig, Tensor } from './types.ts';
 
@@ -86,29 +86,29 @@ export function trainedTensors(matrices: readonly FoldedMatrix[]): Map<string, s
 }
 
 /**
- * What turns `gradients` of folded matrices (by their names) into those of the tensors (in the array of the tensor's first matrix; of a gain under its own
- * name). Matrices of one tensor, as the embeddings and a tied head, are summed.
+ * What turns gradients of folded matrices (by their names) into those of the tensors, in the array of the tensor's first matrix; those of gains come into
+ * `gains`, by their names. Matrices of one tensor, as the embeddings and a tied head, are summed. One entry for each trained matrix, to be used in this order.
  */
-export function unfoldOrders(
+export function unfoldings(
   matrices: readonly FoldedMatrix[],
   tensors: ReadonlyMap<string, Tensor>,
-  gradients: ReadonlyMap<string, Float64Array>,
-): UnfoldOrder[] {
+  gradients: ReadonlyMap<string, Float32Array>,
+  gains: ReadonlyMap<string, Float64Array>,
+): Unfolding[] {
   const first = new Map<string, string>();
-  const gains = new Set<string>();
+  const met = new Set<string>();
   return matrices.flatMap(({ name, tensor, gain, factor, trained }) => {
     if (!trained) return [];
     const before = first.get(tensor);
     if (before === undefined) first.set(tensor, name);
-    const begins = gain !== undefined && !gains.has(gain);
-    if (gain !== undefined) gains.add(gain);
+    const gainBegins = gain !== undefined && !met.has(gain);
+    if (gain !== undefined) met.add(gain);
     return {
       weight: tensors.get(tensor)!.data,
       gain: gain === undefined ? undefined : tensors.get(gain)!.data,
       factor,
-      gradient: gradients.get(name)!,
-      gainGradient: gain === undefined ? undefined : gradients.get(gain),
-      gainBegins: begins,
+      gainGradient: gain === undefined ? undefined : gains.get(gain),
+      gainBegins,
       into: before === undefined ? undefined : gradients.get(before)!,
     };
   });

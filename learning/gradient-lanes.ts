@@ -1,12 +1,15 @@
 /**
  * Losses and gradients of micro-batches, computed on lanes. A micro-batch runs on the lane that is free first, but sums are always taken in the order of
- * the micro-batches, in double precision: the result depends neither on how many lanes there are nor on their speed. Lanes also take the sums and fold the
- * weights, each its share of the matrices, so that no core waits while one thread adds.
+ * the micro-batches, in waves of a fixed number of them: the result depends neither on how many lanes there are nor on their speed. Lanes also take the sums
+ * and fold the weights, a share of the matrices at a time, so that no core waits while another one adds.
  */
 import { pack } from './batch.ts';
-import { foldOrders, foldShares, foldedMatrices, trainedTensors, unfoldOrders } from './fold.ts';
+import { foldOrders, foldShares, foldedMatrices, trainedTensors, unfoldings } from './fold.ts';
 import type { FoldedMatrix } from './fold.ts';
 import { dependsOn, gradients } from './graph/gradient.ts';
+import { WAVE } from './lanes/folding.ts';
+import type { ShareOrder } from './lanes/folding.ts';
+import { SHARES_PER_LANE, spread } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
 import { head, llamaGraph, llamaWeights, treeStates, valueHead } from './llama.ts';
 import type { AdapterConfig } from './lora.ts';
@@ -18,8 +21,8 @@ import type { Batch, LlamaConfig, Objective, Tensor } from './types.ts';
 
 /** Micro-batches that may be under way on one lane: one that runs and one that waits, so that it never idles. */
 const DEPTH = 2;
-/** Waves of micro-batches whose gradients may be held at a time: a lane may be so far ahead of the slowest. */
-const HELD_WAVES = 3;
+/** Micro-batches for each lane whose gradients may be held at a time, in whole waves: sums wait for a lane that has nothing to run. */
+const HELD = 4;
 
 /**
  * The graph of one micro-batch: the loss, and one gradient per folded matrix that is trained (and matters to it: a value head may not). `inputs` are the
@@ -53,14 +56,17 @@ export class GradientLanes {
    * Sums of gradients by folded matrix, and gradients of gains by their names. Kept from step to step so that no step has to ask for as much memory as the
    * model, and shared so that lanes can use them.
    */
-  readonly #sums = new Map<string, Float64Array>();
-  /** The tensors that are trained, each with the name of the sum that holds its gradient in the end. */
+  readonly #sums = new Map<string, Float32Array>();
+  /** Gradients of gains while they are summed. */
+  readonly #gains = new Map<string, Float64Array>();
+  /** The tensors that are trained, each with the name of the sum that holds its gradient in the end, and the sum of its squares then. */
   readonly #holders: Map<string, string>;
+  readonly #squares = new Map<string, Float64Array>();
   readonly #shared: Record<string, Feed> = {};
   /** The sessions by the key of their form, each made when a batch first needs it. */
   readonly #sessions = new Map<string, Promise<void>>();
   #lanes: Lane[] = [];
-  /** The matrices that each lane sums and folds. */
+  /** The matrices that are summed and folded together. */
   #shares: FoldedMatrix[][] = [];
   #folded = false;
 
@@ -76,23 +82,25 @@ export class GradientLanes {
   /** Takes the lanes, and puts the weights into shared memory that all of them read. */
   open(lanes: Lane[], tensors: ReadonlyMap<string, Tensor>): void {
     this.#lanes = lanes;
-    this.#shares = foldShares(this.#list, tensors, lanes.length);
-    const sum = (name: string, tensor: string) =>
-      this.#sums.set(name, new Float64Array(new SharedArrayBuffer(8 * tensors.get(tensor)!.data.length)));
+    this.#shares = foldShares(this.#list, tensors, SHARES_PER_LANE * lanes.length);
     for (const { name, tensor, gain, trained } of this.#list) {
       const { data, shape } = tensors.get(tensor)!;
-      const memory = new Float32Array(new SharedArrayBuffer(data.byteLength));
+      const memory = sharedFloats(data.length);
       this.#matrices.set(name, memory);
       this.#shared[name] = { data: memory, dims: shape };
-      if (trained) sum(name, tensor);
-      if (gain !== undefined && this.#holders.has(gain)) sum(gain, gain);
+      if (trained) this.#sums.set(name, sharedFloats(data.length));
+      if (gain === undefined || !this.#holders.has(gain) || this.#gains.has(gain)) continue;
+      const { length } = tensors.get(gain)!.data;
+      this.#sums.set(gain, sharedFloats(length));
+      this.#gains.set(gain, sharedDoubles(length));
     }
+    for (const tensor of this.#holders.keys()) this.#squares.set(tensor, sharedDoubles(1));
   }
 
-  /** Every lane folds its share of the matrices: all of them at first, then those that training changes. Weights in shared memory are not copied for it. */
+  /** The lanes fold the matrices: all of them at first, then those that training changes. Weights in shared memory are not copied for it. */
   async #fold(tensors: ReadonlyMap<string, Tensor>): Promise<void> {
     const wanted = ({ trained }: FoldedMatrix) => trained || !this.#folded;
-    await Promise.all(this.#shares.map((share, i) => this.#lanes[i]!.fold(foldOrders(share.filter(wanted), tensors, this.#matrices))));
+    await spread(this.#lanes, this.#shares, (lane, share) => lane.fold(foldOrders(share.filter(wanted), tensors, this.#matrices)));
     this.#folded = true;
   }
 
@@ -108,79 +116,112 @@ export class GradientLanes {
   }
 
   /**
-   * The loss and the gradient of every trained tensor (by its name), summed over the micro-batches. Only trained `tensors` may differ from those of the
-   * call before. The arrays are overwritten by the next call.
+   * The loss and the gradient of every trained tensor (by its name), summed over the micro-batches, with the sum of its squares. Only trained `tensors` may
+   * differ from those of the call before. The arrays are overwritten by the next call.
    */
-  async compute(batches: Batch[], tensors: ReadonlyMap<string, Tensor>): Promise<{ loss: number; gradients: Map<string, Float64Array> }> {
+  async compute(
+    batches: Batch[],
+    tensors: ReadonlyMap<string, Tensor>,
+  ): Promise<{ loss: number; gradients: Map<string, Float32Array>; squares: Map<string, number> }> {
     const limits = { vocabulary: this.#config.vocab_size, context: this.#config.max_position_embeddings };
     const forms = batches.map(({ terms }) => formOf(terms));
     for (const form of forms) await this.#session(form);
     const folding = this.#fold(tensors);
     folding.catch(() => undefined); // seen below
-    const losses: number[] = [];
-    /** Micro-batches are summed in waves, one for each lane, because a pass over the sums serves several. */
-    const wave = this.#lanes.length;
-    const arrived: (Record<string, Float32Array> | undefined)[] = [];
-    const summed = Array.from({ length: Math.ceil(batches.length / wave) }, () => Promise.withResolvers<void>());
-    for (const { promise } of summed) promise.catch(() => undefined); // seen at the end
-    let waves = 0;
-    /** Sums what has come, in the order of the micro-batches. */
-    const take = (i: number, outputs: Record<string, Float32Array>) => {
-      losses[i] = outputs['loss']![0]!;
-      arrived[i] = outputs;
-      for (let from = waves * wave; from < batches.length; from += wave) {
-        const list = Array.from({ length: Math.min(wave, batches.length - from) }, (_, k) => arrived[from + k]);
-        if (!list.every((one) => one !== undefined)) return;
-        arrived.fill(undefined, from, from + wave);
-        summed[waves++]!.resolve(this.#sum(list, from === 0));
-      }
-    };
+
+    const outputs: Outputs[] = [];
+    const waves = Math.ceil(batches.length / WAVE);
+    const held = Math.ceil((HELD * this.#lanes.length) / WAVE);
+    const shares = this.#shares.map((matrices) => ({ matrices, summed: 0, busy: false }));
     let next = 0;
+    let complete = 0;
+
+    const run = async (lane: Lane, i: number) => {
+      const batch = batches[i]!;
+      const feeds = batchFeeds(batch, pack(batch.trees, limits), this.#objective, this.#config);
+      await folding;
+      outputs[i] = await lane.run(forms[i]!.key, feeds);
+      const arrived = batches.findIndex((_, k) => outputs[k] === undefined);
+      complete = arrived < 0 ? waves : Math.floor(arrived / WAVE);
+    };
+    const sum = async (lane: Lane, share: (typeof shares)[number]) => {
+      const [from, to] = [share.summed, complete];
+      share.busy = true;
+      const arrays = Array.from({ length: to - from }, (_, k) => outputs.slice((from + k) * WAVE, (from + k + 1) * WAVE));
+      await lane.sum(this.#order(share.matrices, arrays, from === 0, to === waves, tensors));
+      share.busy = false;
+      share.summed = to;
+    };
+    /** What a lane does next: a micro-batch unless no more than `spare` are left or too many gradients are held, else a share of the sums. */
+    const take = (lane: Lane, spare: number): Promise<void> | undefined => {
+      const oldest = Math.min(...shares.map(({ summed }) => summed));
+      if (batches.length - next > spare && Math.floor(next / WAVE) < oldest + held) return run(lane, next++);
+      const share = spare === 0 ? shares.find(({ summed, busy }) => !busy && summed < complete) : undefined;
+      return share && sum(lane, share);
+    };
+
     let failed = false;
-    /** One micro-batch after the other on a lane, until no more than `spare` are left for others. */
+    let change = Promise.withResolvers<void>();
     const work = async (lane: Lane, spare: number) => {
-      while (!failed && batches.length - next > spare) {
-        const i = next++;
-        const batch = batches[i]!;
+      while (!failed && (spare === 0 ? shares.some(({ summed }) => summed < waves) : batches.length - next > spare)) {
+        const task = take(lane, spare);
+        if (task === undefined) {
+          await change.promise;
+          continue;
+        }
         try {
-          const feeds = batchFeeds(batch, pack(batch.trees, limits), this.#objective, this.#config);
-          await folding;
-          // A lane that is faster than another waits here, so that only so many gradients are held.
-          await summed[Math.floor(i / wave) - HELD_WAVES]?.promise;
-          take(i, await lane.run(forms[i]!.key, feeds));
+          await task;
         } catch (error) {
           failed = true;
-          for (const { reject } of summed) reject(error); // nobody waits for what will not come
           throw error;
+        } finally {
+          change.resolve();
+          change = Promise.withResolvers();
         }
       }
     };
     // Each lane has one run and one that waits, so that it never idles; the last ones go to whoever is free first.
-    const workers = this.#lanes.flatMap((lane) =>
-      Array.from({ length: DEPTH }, (_, depth) => ({ lane, spare: depth * this.#lanes.length })),
-    );
-    const runs = await Promise.allSettled(workers.map(({ lane, spare }) => work(lane, spare)));
+    const workers = this.#lanes.flatMap((lane) => Array.from({ length: DEPTH }, (_, depth) => work(lane, depth * this.#lanes.length)));
     // Nobody may change the weights or the sums while a lane still uses them.
-    const rest = await Promise.allSettled([folding, ...summed.map(({ promise }) => promise)]);
-    for (const end of [...runs, ...rest]) if (end.status === 'rejected') throw end.reason;
-    await Promise.all(this.#shares.map((share, i) => this.#lanes[i]!.unfold(unfoldOrders(share, tensors, this.#sums))));
+    for (const end of await Promise.allSettled([...workers, folding])) if (end.status === 'rejected') throw end.reason;
     return {
-      loss: losses.reduce((a, b) => a + b, 0),
+      loss: outputs.reduce((total, { loss }) => total + loss![0]!, 0),
       gradients: new Map([...this.#holders].map(([tensor, holder]) => [tensor, this.#sums.get(holder)!])),
+      squares: new Map([...this.#squares].map(([tensor, square]) => [tensor, square[0]!])),
     };
   }
 
-  /** Adds the outputs of micro-batches to the sums, each lane those of its share. A matrix without a gradient does not matter to the loss. */
-  async #sum(outputs: Record<string, Float32Array>[], begins: boolean): Promise<void> {
-    await Promise.all(
-      this.#shares.map((share, i) =>
-        this.#lanes[i]!.sum(
-          share.flatMap(({ name, trained }) => {
-            const gradients = outputs.flatMap((one) => one[gradientName(name)] ?? []);
-            return trained ? { sum: this.#sums.get(name)!, gradients, begins } : [];
-          }),
-        ),
-      ),
-    );
+  /** Adds gradients to the sums of a share, wave by wave, and after the last wave makes gradients of tensors of them. A matrix that does not matter to a loss has none. */
+  #order(
+    share: readonly FoldedMatrix[],
+    waves: Outputs[][],
+    begins: boolean,
+    ends: boolean,
+    tensors: ReadonlyMap<string, Tensor>,
+  ): ShareOrder {
+    const trained = share.filter((matrix) => matrix.trained);
+    const unfolding = ends ? unfoldings(trained, tensors, this.#sums, this.#gains) : [];
+    const own = new Set(trained.flatMap(({ tensor, gain }) => (gain === undefined ? [tensor] : [tensor, gain])));
+    return {
+      matrices: trained.map(({ name }, i) => ({
+        sum: this.#sums.get(name)!,
+        waves: waves.map((wave) => wave.flatMap((one) => one[gradientName(name)] ?? [])),
+        begins,
+        unfolding: unfolding[i],
+      })),
+      gains: ends
+        ? [...own].flatMap((name) => (this.#gains.has(name) ? { from: this.#gains.get(name)!, to: this.#sums.get(name)! } : []))
+        : [],
+      squares: ends
+        ? [...own].flatMap((tensor) => {
+            const holder = this.#holders.get(tensor);
+            return holder === undefined ? [] : { gradient: this.#sums.get(holder)!, into: this.#squares.get(tensor)! };
+          })
+        : [],
+    };
   }
 }
+
+type Outputs = Record<string, Float32Array>;
+const sharedFloats = (length: number) => new Float32Array(new SharedArrayBuffer(Float32Array.BYTES_PER_ELEMENT * length));
+const sharedDoubles = (length: number) => new Float64Array(new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT * length));

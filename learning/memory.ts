@@ -6,7 +6,6 @@ import { RatchetError } from '../core/errors.ts';
 import type { Batch, LlamaConfig, OptimizerOptions, Tensor } from './types.ts';
 
 const FLOAT32 = 4;
-const FLOAT64 = 8;
 /** Node with ONNX Runtime loaded, before any model. */
 const PROCESS_BYTES = 80 * 2 ** 20;
 
@@ -30,11 +29,11 @@ const megabytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20).toLoc
 
 /**
  * A trainer of a model of `parameters` numbers that changes `trained` of them: the model as given, as kept and as the lanes read it; of what is trained the
- * optimizer's state, the sums of gradients in double precision, and the gradients of one micro-batch.
+ * optimizer's state, the sums of gradients, and the gradients of one micro-batch.
  */
 export function trainerBytes(parameters: number, trained: number, optimizer: OptimizerOptions['kind']): number {
   const state = optimizer === 'adamw' ? 2 * FLOAT32 : FLOAT32;
-  return parameters * 3 * FLOAT32 + trained * (state + FLOAT64 + FLOAT32);
+  return parameters * 3 * FLOAT32 + trained * (state + 2 * FLOAT32);
 }
 
 /** What one micro-batch keeps from its forward pass for the backward pass, and its logits. */

@@ -4,6 +4,7 @@
  */
 import { badInput } from '../core/errors.ts';
 import { shares } from './lanes/adamw.ts';
+import { SHARES_PER_LANE, spread } from './lanes/lane.ts';
 import type { Lane } from './lanes/lane.ts';
 import { EMBEDDING } from './model.ts';
 import type { Matrix, NewtonSchulz } from './newton-schulz.ts';
@@ -64,7 +65,7 @@ export class Optimizer {
 
   /** One step; `gradientScale` multiplies every gradient (clipping). The parameters change in place. */
   async step(
-    gradients: ReadonlyMap<string, Float64Array>,
+    gradients: ReadonlyMap<string, Float32Array>,
     gradientScale: number,
     rates: { learningRate: number; muonLearningRate?: number },
   ): Promise<void> {
@@ -80,7 +81,7 @@ export class Optimizer {
   }
 
   /** AdamW's step on all lanes; each number is computed by itself, so it does not matter where. */
-  async #adamw(gradients: ReadonlyMap<string, Float64Array>, gradientScale: number, rate: number): Promise<void> {
+  async #adamw(gradients: ReadonlyMap<string, Float32Array>, gradientScale: number, rate: number): Promise<void> {
     const { beta1, beta2, epsilon, weightDecay } = this.options;
     const numbers = {
       beta1,
@@ -99,11 +100,11 @@ export class Optimizer {
         gradient: gradients.get(name)!,
         decay: shape.length === 2 ? 1 - rate * weightDecay : 1,
       }));
-    await Promise.all(shares(parts, this.#lanes.length).map((share, i) => this.#lanes[i]!.adamw(share, numbers)));
+    await spread(this.#lanes, shares(parts, SHARES_PER_LANE * this.#lanes.length), (lane, share) => lane.adamw(share, numbers));
   }
 
   /** Momentum (Nesterov), orthogonalised. */
-  async #orthogonalised(gradients: ReadonlyMap<string, Float64Array>, gradientScale: number): Promise<[string, Float32Array][]> {
+  async #orthogonalised(gradients: ReadonlyMap<string, Float32Array>, gradientScale: number): Promise<[string, Float32Array][]> {
     const names: string[] = [];
     const matrices: Matrix[] = [];
     for (const [name, { shape }] of this.#parameters) {

@@ -5,6 +5,7 @@
 import { RatchetError, badInput } from '../core/errors.ts';
 import { Factors } from './factors.ts';
 import { GradientLanes } from './gradient-lanes.ts';
+import { sumOfSquares } from './lanes/folding.ts';
 import { openLanes } from './lanes/lane.ts';
 import type { Lane } from './lanes/lane.ts';
 import { checkAdapter, copyAdapter, mergeAdapter } from './lora.ts';
@@ -108,16 +109,14 @@ class LlamaTrainer implements Trainer {
     if (this.#busy) throw new Error('a step is under way; steps are taken one after the other');
     this.#busy = true;
     try {
-      const { loss, gradients } = await this.#gradients.compute(batches, this.#all());
-      for (const [name] of this.#factored())
-        gradients.set(name, this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size));
-      // One sum through all of them in their order: its last bits decide the scale of clipping, hence every weight.
-      let squares = 0;
-      for (const name of this.#parameters.keys()) {
-        const gradient = gradients.get(name)!;
-        for (let i = 0; i < gradient.length; i++) squares += gradient[i]! * gradient[i]!;
+      const { loss, gradients, squares } = await this.#gradients.compute(batches, this.#all());
+      for (const [name] of this.#factored()) {
+        const gradient = Float32Array.from(this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size));
+        gradients.set(name, gradient);
+        squares.set(name, sumOfSquares(gradient));
       }
-      const gradientNorm = Math.sqrt(squares);
+      // Added in the order of the parameters: the last bits of the norm decide the scale of clipping, hence every weight.
+      const gradientNorm = Math.sqrt([...this.#parameters.keys()].reduce((sum, name) => sum + squares.get(name)!, 0));
       if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
         throw new RatchetError('Diverged', `step ${this.#optimizer.steps + 1}: the loss is ${loss} and the gradient norm ${gradientNorm}`);
       const { clipNorm } = this.#optimizer.options;

@@ -5,7 +5,7 @@ export interface AdamwPart {
   parameter: Float32Array;
   firstMoment: Float32Array;
   secondMoment: Float32Array;
-  gradient: Float64Array;
+  gradient: Float32Array;
   /** 1 - rate * weight decay. */
   decay: number;
 }

@@ -9,7 +9,7 @@ import { hasTunedAllocator } from '../compute/allocator.ts';
 import { encodeOnnx } from '../graph/onnx.ts';
 import type { Provider } from '../providers.ts';
 import { adamw } from './adamw.ts';
-import { foldPart, sumPart, unfoldPart } from './folding.ts';
+import { foldPart, sumShare } from './folding.ts';
 import type { Answer, Feed, Order } from './lane.ts';
 
 const provider = workerData as Provider;
@@ -89,13 +89,9 @@ async function obey(order: Order): Promise<Record<string, Float32Array>> {
     return {};
   }
   if (order.kind === 'sum') {
-    order.orders.forEach(sumPart);
+    sumShare(order.order);
     // Now, and not when the collector comes by: the next outputs are written where these were, into pages that are there.
-    for (const { gradients } of order.orders) for (const { buffer } of gradients) (buffer as ArrayBuffer).transfer(0);
-    return {};
-  }
-  if (order.kind === 'unfold') {
-    order.orders.forEach(unfoldPart);
+    for (const { waves } of order.order.matrices) for (const { buffer } of waves.flat()) (buffer as ArrayBuffer).transfer(0);
     return {};
   }
   const held = sessions.get(key);

@@ -7,7 +7,7 @@ import { RatchetError } from '../../core/errors.ts';
 import { currentProvider, nativeEnvironment, providerNeeds, showProvider } from '../providers.ts';
 import type { Provider } from '../providers.ts';
 import type { AdamwNumbers, AdamwPart } from './adamw.ts';
-import type { FoldOrder, SumOrder, UnfoldOrder } from './folding.ts';
+import type { FoldOrder, ShareOrder } from './folding.ts';
 
 /** A tensor on its way to a session; over a SharedArrayBuffer it is not copied. */
 export interface Feed {
@@ -19,8 +19,7 @@ export type Question = { session: string } & (
   | { kind: 'run'; feeds: Record<string, Feed> }
   | { kind: 'adamw'; parts: AdamwPart[]; numbers: AdamwNumbers }
   | { kind: 'fold'; orders: FoldOrder[] }
-  | { kind: 'sum'; orders: SumOrder[] }
-  | { kind: 'unfold'; orders: UnfoldOrder[] }
+  | { kind: 'sum'; order: ShareOrder }
   /** Frees a session; one that was never made is freed already. */
   | { kind: 'release' }
 );
@@ -176,15 +175,10 @@ export class Lane {
     await this.#thread.ask(this.#number, { kind: 'fold', session: 'fold', orders });
   }
 
-  /** Adds gradients to sums in shared memory. The gradients are handed over: their arrays are empty afterwards. */
-  async sum(orders: SumOrder[]): Promise<void> {
-    const buffers = orders.flatMap(({ gradients }) => gradients.map(({ buffer }) => buffer as ArrayBuffer));
-    await this.#thread.ask(this.#number, { kind: 'sum', session: 'sum', orders }, [...new Set(buffers)]);
-  }
-
-  /** Turns gradients of matrices, in shared memory, into those of weights and gains. */
-  async unfold(orders: UnfoldOrder[]): Promise<void> {
-    await this.#thread.ask(this.#number, { kind: 'unfold', session: 'unfold', orders });
+  /** Adds gradients to sums in shared memory, and unfolds them in the end. What is added is handed over: its arrays are empty afterwards. */
+  async sum(order: ShareOrder): Promise<void> {
+    const buffers = order.matrices.flatMap(({ waves }) => waves.flat().map(({ buffer }) => buffer as ArrayBuffer));
+    await this.#thread.ask(this.#number, { kind: 'sum', session: 'sum', order }, [...new Set(buffers)]);
   }
 
   /**
@@ -227,4 +221,20 @@ export async function openLanes(count: number, load: (lane: Lane) => Promise<voi
     throw error;
   }
   return lanes;
+}
+
+/** Pieces that work on parameters is cut into, for each lane: a lane that is held up leaves some to the others. */
+export const SHARES_PER_LANE = 2;
+
+/** Lets lanes take pieces of work, each lane the next one whenever it is free. Ends when no lane is at work any more, also when one fails. */
+export async function spread<T>(
+  lanes: readonly Lane[],
+  pieces: readonly T[],
+  work: (lane: Lane, piece: T) => Promise<void>,
+): Promise<void> {
+  const left = [...pieces];
+  const takers = lanes.map(async (lane) => {
+    for (let piece = left.shift(); piece !== undefined; piece = left.shift()) await work(lane, piece);
+  });
+  for (const end of await Promise.allSettled(takers)) if (end.status === 'rejected') throw end.reason;
 }

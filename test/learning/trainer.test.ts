@@ -33,7 +33,7 @@ async function withTrainer<T>(model: Model, options: Partial<TrainerOptions>, us
 }
 
 /** The gradients that the trainer's first step sees. */
-async function gradientsOf(model: Model, batches: Batch[]): Promise<Map<string, Float64Array>> {
+async function gradientsOf(model: Model, batches: Batch[]): Promise<Map<string, Float32Array>> {
   const lane = new Lane();
   try {
     const engine = new GradientLanes(model.config, 'crossEntropy');
@@ -43,7 +43,7 @@ async function gradientsOf(model: Model, batches: Batch[]): Promise<Map<string, 
     await lane.close();
   }
 }
-const normOf = (gradients: Map<string, Float64Array>) =>
+const normOf = (gradients: Map<string, Float32Array>) =>
   Math.sqrt([...gradients.values()].flatMap((g) => [...g]).reduce((sum, x) => sum + x * x, 0));
 
 test('AdamW does what its definition says, with clipping, and without decay on norms', async () => {

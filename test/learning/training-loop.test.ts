@@ -118,9 +118,9 @@ test('a cancelled training ends between two steps', async () => {
 
 test('what cannot fit into the bound of the process is refused before it is computed', async (t) => {
   const model = tinyModel(5);
-  // Seven numbers of 4 bytes, two of them doubled for double precision and the lane's copy: model three times, AdamW's two, a sum, one lane.
-  assert.equal(trainerBytes(1000, 1000, 'adamw'), 1000 * (3 * 4 + 2 * 4 + 8 + 4));
-  assert.equal(trainerBytes(1000, 10, 'muon'), 1000 * 3 * 4 + 10 * (4 + 8 + 4));
+  // Numbers of 4 bytes: the model three times; of what is trained the optimizer's state (two for AdamW), a sum, and one micro-batch's gradient.
+  assert.equal(trainerBytes(1000, 1000, 'adamw'), 1000 * (3 * 4 + 2 * 4 + 4 + 4));
+  assert.equal(trainerBytes(1000, 10, 'muon'), 1000 * 3 * 4 + 10 * (4 + 4 + 4));
   requireMemory('anything', 2 ** 40, null);
   const [batch] = batchesOf(0, 1) as [Batch];
   const longer = { ...batch, trees: [...batch.trees, chain(Array.from({ length: 30 }, () => 1))] };
