@@ -8,15 +8,14 @@
 import { CHUNKS, maskName } from './batch.ts';
 import { rotaryFrequencies } from './config.ts';
 import { foldedMatrices } from './fold.ts';
+import { attention } from './graph/attention.ts';
 import { Graph } from './graph/graph.ts';
 import type { Value } from './graph/graph.ts';
 import { gather } from './graph/indexing.ts';
 import {
   add,
-  attention,
   concat,
   expand,
-  first,
   linear,
   matmul,
   mul,
@@ -186,14 +185,16 @@ function readStates(graph: Graph, config: LlamaConfig, weights: Weights, R: stri
  */
 export function treeStates(graph: Graph, config: LlamaConfig, weights: Weights): Value {
   const keys = (chunk: number) => (chunk === CHUNKS - 1 ? 'S' : `${chunk + 1}*H`);
-  const masks = Array.from({ length: CHUNKS }, (_, c) => groupMask(config, graph.input(maskName(c), 'float32', ['R', '1', 'H', keys(c)])));
+  const chunks = Array.from({ length: CHUNKS }, (_, c) => ({
+    queries: groupsOf(config) === 1 ? 'H' : 'H*G',
+    keys: keys(c),
+    added: 'H',
+    mask: groupMask(config, graph.input(maskName(c), 'float32', ['R', '1', 'H', keys(c)])),
+  }));
   const alpha = 1 / Math.sqrt(config.head_dim);
   return readStates(graph, config, weights, 'R', false, (_, queries, k, v) => {
-    const chunks = split(queries, 0, new Array<string>(CHUNKS).fill('H')).map((chunk, c) => {
-      const { q, batchQ } = groupQueries(config, chunk);
-      return ungroup(config, attention(q, first(k, keys(c)), first(v, keys(c)), masks[c]!, alpha, batchQ), 'H');
-    });
-    return concat(chunks, 0, 'T*R');
+    const { q, batchQ } = groupQueries(config, queries);
+    return ungroup(config, attention(q, k, v, chunks, alpha, batchQ), 'T');
   });
 }
 

@@ -251,7 +251,7 @@ const moveFirst = <T>(list: readonly T[]): T[] => [...list.slice(1, -1), list[0]
 const swapLast = <T>(list: readonly T[]): T[] => [...list.slice(0, -2), list.at(-1)!, list.at(-2)!];
 
 /** Undoes the `batch` reading of a gradient: [batch.., M, K] back to [M, batch.., K]. */
-function restoreFirst(x: Value): Value {
+export function restoreFirst(x: Value): Value {
   const rank = x.axes.length;
   return transpose(x, [rank - 2, ...Array.from({ length: rank - 2 }, (_, i) => i), rank - 1]);
 }
@@ -377,21 +377,4 @@ export function rotary(x: Value, positions: Value, cosines: Value, sines: Value)
       backward: ([dy]) => [rotary(dy!, positions, cosines, scale(sines, -1)), undefined, undefined, undefined],
     }),
   );
-}
-
-/**
- * softmax(alpha * q k^T + mask) v. Shapes: q [batch.., T, E] or with `batchQ` [T, batch.., E]; k and v [S, batch.., E]; mask repeats to
- * [batch.., T, S] and gets no gradient. Result [batch.., T, E]. The gradient uses sum(dP * P) = sum(dO * O), a shorter sum (arXiv 2205.14135, App. B).
- */
-export function attention(q: Value, k: Value, v: Value, mask: Value, alpha: number, batchQ: boolean): Value {
-  const p = softmax(add(matmul(q, k, { batchA: batchQ, batchB: true, transB: true, alpha }), mask));
-  const out = matmul(p, v, { batchB: true });
-  return out.graph.alias('attention', out, out.axes, [q, k, v, mask], ([dy]) => {
-    const dp = matmul(dy!, v, { batchB: true, transB: true });
-    const ds = mul(p, sub(dp, reduceSum(mul(dy!, out), [out.axes.length - 1])));
-    const dq = matmul(ds, k, { batchB: true, alpha });
-    const dk = matmul(ds, q, { transA: true, batchB: batchQ, alpha });
-    const dv = matmul(p, dy!, { transA: true });
-    return [batchQ ? restoreFirst(dq) : dq, restoreFirst(dk), restoreFirst(dv), undefined];
-  });
 }

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
 import { Random } from '../../core/random.ts';
+import * as attentions from '../../learning/graph/attention.ts';
+import type { Chunk } from '../../learning/graph/attention.ts';
 import { gradients } from '../../learning/graph/gradient.ts';
 import { AxisError, Graph } from '../../learning/graph/graph.ts';
 import type { Value } from '../../learning/graph/graph.ts';
@@ -11,7 +13,7 @@ import * as operators from '../../learning/graph/operators.ts';
 import { Lane } from '../../learning/lanes/lane.ts';
 import type { Feed } from '../../learning/lanes/lane.ts';
 
-const op = { ...operators, ...indexing };
+const op = { ...operators, ...indexing, ...attentions };
 
 let lane: Lane;
 before(() => {
@@ -90,14 +92,17 @@ const OPERATORS: Record<string, (bench: Bench) => Value> = {
     const table = (f: (angle: number) => number) => b.graph.constant(Float32Array.from(angles, f), ['9', String(half)]);
     return op.rotary(b.x('A', 'B', 'C*D'), positions, table(Math.cos), table(Math.sin));
   },
-  attention: (b) => op.attention(b.x('A', 'B', 'C', 'D'), b.x('A2', 'B', 'C', 'D'), b.x('A2', 'B', 'C', 'D'), causal(b), 0.6, true),
+  attention: (b) => op.attention(b.x('A', 'B', 'C', 'D'), b.x('A2', 'B', 'C', 'D'), b.x('A2', 'B', 'C', 'D'), whole(b), 0.6, true),
   'attention, queries in head order': (b) =>
-    op.attention(b.x('B', 'C', 'A', 'D'), b.x('A2', 'B', 'C', 'D'), b.x('A2', 'B', 'C', 'D'), causal(b), 0.6, false),
+    op.attention(b.x('B', 'C', 'A', 'D'), b.x('A2', 'B', 'C', 'D'), b.x('A2', 'B', 'C', 'D'), whole(b), 0.6, false),
   'attention with shared operands': (b) => {
     const x = b.x('A', 'B', 'C', 'D');
     const keys = op.rename(x, ['A2', 'B', 'C', 'D']);
-    return op.attention(x, keys, keys, causal(b), 0.6, true);
+    return op.attention(x, keys, keys, whole(b), 0.6, true);
   },
+  'attention in chunks': (b) => op.attention(b.x('X', 'A', 'D'), b.x('X2', 'A', 'D'), b.x('X2', 'A', 'D'), chunked(b), 0.6, true),
+  'attention in chunks, queries in head order': (b) =>
+    op.attention(b.x('A', 'X', 'D'), b.x('X2', 'A', 'D'), b.x('X2', 'A', 'D'), chunked(b), 0.6, false),
 };
 
 const sizeOf = (b: Bench, axis: string) => axis.split('*').reduce((product, factor) => product * (b.sizes[factor] ?? Number(factor)), 1);
@@ -106,10 +111,27 @@ const evenTenths = (b: Bench, count: string, from: number) =>
   Array.from({ length: sizeOf(b, count) }, () => (from + 2 * b.random.below(2)) / 10);
 const indexes = (b: Bench, count: string, below: string) =>
   Array.from({ length: sizeOf(b, count) }, () => b.random.below(sizeOf(b, below)));
-function causal(b: Bench): Value {
+/** One chunk of all A queries. */
+function whole(b: Bench): Chunk[] {
   const [n, rows] = [b.sizes['A']!, b.sizes['B']!];
   const mask = Array.from({ length: rows * n * n }, (_, i) => (i % n <= Math.floor(i / n) % n ? 0 : -1e9));
-  return b.fixed(mask, ['B', '1', 'A', 'A2']);
+  return [{ queries: 'A', keys: 'A2', added: 'A2', mask: b.fixed(mask, ['B', '1', 'A', 'A2']) }];
+}
+/** X = C + C + B queries in three chunks, of which each sees the tokens up to its own. */
+function chunked(b: Bench): Chunk[] {
+  let from = 0;
+  return (
+    [
+      ['C', 'C'],
+      ['C', '2*C'],
+      ['B', 'X2'],
+    ] as const
+  ).map(([queries, keys]) => {
+    const [count, seen] = [sizeOf(b, queries), sizeOf(b, keys)];
+    const mask = Array.from({ length: count * seen }, (_, i) => (i % seen <= from + Math.floor(i / seen) ? 0 : -1e9));
+    from += count;
+    return { queries, keys, added: queries, mask: b.fixed(mask, ['1', queries, keys]) };
+  });
 }
 
 /** Coordinates checked of each input, at most. */
@@ -125,7 +147,7 @@ const STENCIL = [
 
 async function check(name: string, sizes: Record<string, number>, seed: number): Promise<void> {
   const random = new Random(['operators', name, seed]);
-  const graph = new Graph({ ...sizes, A2: { sameAs: 'A' }, C2: { sameAs: 'C' }, X: sizes['B']! + 2 * sizes['C']! });
+  const graph = new Graph({ ...sizes, A2: { sameAs: 'A' }, C2: { sameAs: 'C' }, X: sizes['B']! + 2 * sizes['C']!, X2: { sameAs: 'X' } });
   const feeds: Record<string, Feed> = {};
   const inputs: Value[] = [];
   const input = (axes: string[], draw: () => number) => {
@@ -137,7 +159,7 @@ async function check(name: string, sizes: Record<string, number>, seed: number):
   };
   const bench: Bench = {
     graph,
-    sizes: { ...sizes, A2: sizes['A']!, C2: sizes['C']!, X: sizes['B']! + 2 * sizes['C']! },
+    sizes: { ...sizes, A2: sizes['A']!, C2: sizes['C']!, X: sizes['B']! + 2 * sizes['C']!, X2: sizes['B']! + 2 * sizes['C']! },
     random,
     x: (...axes) => input(axes, () => random.normal()),
     tenths: (...axes) => input(axes, () => (2 * random.below(10) - 9) / 10),
@@ -194,7 +216,7 @@ for (const name of Object.keys(OPERATORS)) {
 }
 
 test('no operator is without such a check', () => {
-  const helpers = ['one', 'requireRank', 'zeros'];
+  const helpers = ['one', 'requireRank', 'restoreFirst', 'zeros'];
   const checked = new Set(Object.keys(OPERATORS).map((name) => /^\w+/.exec(name)![0]));
   assert.deepEqual(
     [...checked].sort(),
