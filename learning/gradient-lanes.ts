@@ -152,36 +152,43 @@ export class GradientLanes {
       share.busy = false;
       share.summed = to;
     };
-    /** What a lane does next: a micro-batch unless no more than `spare` are left or too many gradients are held, else a share of the sums. */
-    const take = (lane: Lane, spare: number): Promise<void> | undefined => {
+    /**
+     * What a lane with `open` tasks does next: a micro-batch, one more beside one that runs while there are enough for every lane, unless too many gradients
+     * are held; or a share of the sums.
+     */
+    const take = (lane: Lane, open: number): Promise<void> | undefined => {
       const oldest = Math.min(...shares.map(({ summed }) => summed));
-      if (batches.length - next > spare && Math.floor(next / WAVE) < oldest + held) return run(lane, next++);
-      const share = spare === 0 ? shares.find(({ summed, busy }) => !busy && summed < complete) : undefined;
+      const free = next < batches.length && Math.floor(next / WAVE) < oldest + held;
+      if (free && (open === 0 || batches.length - next > this.#lanes.length)) return run(lane, next++);
+      const share = open === 0 ? shares.find(({ summed, busy }) => !busy && summed < complete) : undefined;
       return share && sum(lane, share);
     };
 
+    const open = new Map(this.#lanes.map((lane) => [lane, 0]));
     let failed = false;
     let change = Promise.withResolvers<void>();
-    const work = async (lane: Lane, spare: number) => {
-      while (!failed && (spare === 0 ? shares.some(({ summed }) => summed < waves) : batches.length - next > spare)) {
-        const task = take(lane, spare);
+    const work = async (lane: Lane) => {
+      while (!failed && shares.some(({ summed }) => summed < waves)) {
+        const before = open.get(lane)!;
+        const task = take(lane, before);
         if (task === undefined) {
           await change.promise;
           continue;
         }
+        open.set(lane, before + 1);
         try {
           await task;
         } catch (error) {
           failed = true;
           throw error;
         } finally {
+          open.set(lane, open.get(lane)! - 1);
           change.resolve();
           change = Promise.withResolvers();
         }
       }
     };
-    // Each lane has one run and one that waits, so that it never idles; the last ones go to whoever is free first.
-    const workers = this.#lanes.flatMap((lane) => Array.from({ length: DEPTH }, (_, depth) => work(lane, depth * this.#lanes.length)));
+    const workers = Array.from({ length: DEPTH }, () => this.#lanes.map(work)).flat();
     // Nobody may change the weights or the sums while a lane still uses them.
     for (const end of await Promise.allSettled([...workers, folding])) if (end.status === 'rejected') throw end.reason;
     return {
