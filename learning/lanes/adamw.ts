@@ -23,7 +23,10 @@ export interface AdamwNumbers {
 }
 
 export function adamw(parts: readonly AdamwPart[], numbers: AdamwNumbers): void {
-  const { beta1, beta2, epsilon, gradientScale, stepSize, rootCorrection } = numbers;
+  const { beta1, beta2, gradientScale } = numbers;
+  // stepSize * first / (root / rootCorrection + epsilon), with one division fewer.
+  const stepSize = numbers.stepSize * numbers.rootCorrection;
+  const epsilon = numbers.epsilon * numbers.rootCorrection;
   for (const { parameter: p, firstMoment: m, secondMoment: v, gradient: g, decay } of parts) {
     for (let i = 0; i < p.length; i++) {
       const d = g[i]! * gradientScale;
@@ -31,7 +34,7 @@ export function adamw(parts: readonly AdamwPart[], numbers: AdamwNumbers): void 
       const second = beta2 * v[i]! + (1 - beta2) * d * d;
       m[i] = first;
       v[i] = second;
-      p[i] = p[i]! * decay - (stepSize * first) / (Math.sqrt(second) / rootCorrection + epsilon);
+      p[i] = p[i]! * decay - (stepSize * first) / (Math.sqrt(second) + epsilon);
     }
   }
 }
