@@ -9,7 +9,7 @@ import type { FoldedMatrix } from './fold.ts';
 import { dependsOn, gradients } from './graph/gradient.ts';
 import { WAVE } from './lanes/folding.ts';
 import type { ShareOrder } from './lanes/folding.ts';
-import { SHARES_PER_LANE, spread } from './lanes/lane.ts';
+import { DEPTH, SHARES_PER_LANE, mayTake, spread } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
 import { head, llamaGraph, llamaWeights, treeStates, valueHead } from './llama.ts';
 import type { AdapterConfig } from './lora.ts';
@@ -19,8 +19,6 @@ import type { Form } from './objectives.ts';
 import { batchFeeds } from './terms.ts';
 import type { Batch, LlamaConfig, Objective, Tensor } from './types.ts';
 
-/** Micro-batches that may be under way on one lane: one that runs and one that waits, so that it never idles. */
-const DEPTH = 2;
 /** Micro-batches for each lane whose gradients may be held at a time, in whole waves: sums wait for a lane that has nothing to run. */
 const HELD = 4;
 
@@ -152,14 +150,11 @@ export class GradientLanes {
       share.busy = false;
       share.summed = to;
     };
-    /**
-     * What a lane with `open` tasks does next: a micro-batch, one more beside one that runs while there are enough for every lane, unless too many gradients
-     * are held; or a share of the sums.
-     */
+    /** What a lane with `open` tasks does next: a micro-batch, unless too many gradients are held, or a share of the sums. */
     const take = (lane: Lane, open: number): Promise<void> | undefined => {
       const oldest = Math.min(...shares.map(({ summed }) => summed));
-      const free = next < batches.length && Math.floor(next / WAVE) < oldest + held;
-      if (free && (open === 0 || batches.length - next > this.#lanes.length)) return run(lane, next++);
+      const left = Math.floor(next / WAVE) < oldest + held ? batches.length - next : 0;
+      if (mayTake(open, left, this.#lanes.length)) return run(lane, next++);
       const share = open === 0 ? shares.find(({ summed, busy }) => !busy && summed < complete) : undefined;
       return share && sum(lane, share);
     };

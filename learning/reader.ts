@@ -9,7 +9,7 @@ import { foldOrders, foldedMatrices } from './fold.ts';
 import { foldPart } from './lanes/folding.ts';
 import { logLikelihood } from './graph/indexing.ts';
 import { mul } from './graph/operators.ts';
-import { openLanes } from './lanes/lane.ts';
+import { openLanes, spread } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
 import { head, llamaGraph, llamaWeights, treeStates, valueHead } from './llama.ts';
 import { FINAL_NORM, VALUE_HEAD, checkModel, hasValueHead, headName, isScore } from './model.ts';
@@ -127,27 +127,24 @@ class LlamaReader implements Reader {
   /** Runs everything; `deliver` is given the output of each run with its width per read. */
   async #read(output: Output, requests: Request[], deliver: (run: Run, data: Float32Array, width: number) => void): Promise<void> {
     const limits = { vocabulary: this.#config.vocab_size, context: this.#config.max_position_embeddings };
-    const runs = cut(requests);
-    const feeds = runs.map((run) => {
+    const feedsOf = (run: Run): Record<string, Feed> => {
       const packed = pack(run.trees, limits);
-      const feed: Record<string, Feed> = { ...packed.feeds, reads: indexFeed(run.reads.map((read) => packed.place(read))) };
+      const feeds: Record<string, Feed> = { ...packed.feeds, reads: indexFeed(run.reads.map((read) => packed.place(read))) };
       const { allowed, targets } = requests[run.request]!;
-      if (targets) return { ...feed, targets: { data: int64(run.places.map((p) => targets[p]!)), dims: [run.places.length, 1] } };
-      if (!allowed) return feed;
+      if (targets) return { ...feeds, targets: { data: int64(run.places.map((p) => targets[p]!)), dims: [run.places.length, 1] } };
+      if (!allowed) return feeds;
       const { allowed: ids, padding } = allowedFeeds(
         run.places.map((p) => allowed[p]!),
         limits.vocabulary,
       );
-      return { ...feed, allowed: ids, padding };
-    });
+      return { ...feeds, allowed: ids, padding };
+    };
     this.#reading++;
     try {
       await this.#session(output);
-      const results = await Promise.allSettled(runs.map((_, i) => this.#lanes[i % this.#lanes.length]!.run(output, feeds[i]!)));
-      results.forEach((result, i) => {
-        if (result.status === 'rejected') throw result.reason;
-        const { out } = result.value;
-        deliver(runs[i]!, out!, out!.length / runs[i]!.reads.length);
+      await spread(this.#lanes, cut(requests), async (lane, run) => {
+        const { out } = await lane.run(output, feedsOf(run));
+        deliver(run, out!, out!.length / run.reads.length);
       });
     } finally {
       this.#reading--;

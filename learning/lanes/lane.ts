@@ -226,15 +226,37 @@ export async function openLanes(count: number, load: (lane: Lane) => Promise<voi
 /** Pieces that work on parameters is cut into, for each lane: a lane that is held up leaves some to the others. */
 export const SHARES_PER_LANE = 2;
 
+/** Pieces that may be under way on one lane: one that runs and one that waits, so that it never idles. */
+export const DEPTH = 2;
+
+/**
+ * Whether a lane with `open` pieces of work takes one more: while it has none, or there are more left than lanes. The last ones go to whoever is free first;
+ * one that waited behind another would be missing elsewhere.
+ */
+export const mayTake = (open: number, left: number, lanes: number): boolean => left > 0 && (open === 0 || left > lanes);
+
 /** Lets lanes take pieces of work, each lane the next one whenever it is free. Ends when no lane is at work any more, also when one fails. */
 export async function spread<T>(
   lanes: readonly Lane[],
   pieces: readonly T[],
   work: (lane: Lane, piece: T) => Promise<void>,
 ): Promise<void> {
-  const left = [...pieces];
-  const takers = lanes.map(async (lane) => {
-    for (let piece = left.shift(); piece !== undefined; piece = left.shift()) await work(lane, piece);
-  });
+  const open = new Map(lanes.map((lane) => [lane, 0]));
+  let next = 0;
+  let failed = false;
+  const take = async (lane: Lane) => {
+    while (!failed && mayTake(open.get(lane)!, pieces.length - next, lanes.length)) {
+      open.set(lane, open.get(lane)! + 1);
+      try {
+        await work(lane, pieces[next++]!);
+      } catch (error) {
+        failed = true;
+        throw error;
+      } finally {
+        open.set(lane, open.get(lane)! - 1);
+      }
+    }
+  };
+  const takers = Array.from({ length: DEPTH }, () => lanes.map(take)).flat();
   for (const end of await Promise.allSettled(takers)) if (end.status === 'rejected') throw end.reason;
 }
