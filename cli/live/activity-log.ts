@@ -26,7 +26,7 @@ export interface Work {
   finished: boolean;
   /** Figures worth seeing, e.g. `{ success: 0.54 }`. */
   metrics: Record<string, number>;
-  /** When the first part of it was scheduled, milliseconds since the epoch. */
+  /** When the first part of it was scheduled, or its present phase first heard of; milliseconds since the epoch. */
   sinceMs: number;
 }
 
@@ -124,11 +124,12 @@ export class ActivityLog {
     this.close ??= closeOf(event);
   }
 
-  /** The heartbeats of the work in flight, by activity id; all others are waiting for a worker. */
-  hear(heartbeats: ReadonlyMap<string, Progress>): void {
+  /** The heartbeats of the work in flight, by activity id; all others are waiting for a worker. A stage's next phase counts anew, from `nowMs` on. */
+  hear(heartbeats: ReadonlyMap<string, Progress>, nowMs: number): void {
     for (const activity of this.#activities.values()) {
       if (activity.done) continue;
       activity.progress = heartbeats.get(activity.id) ?? null;
+      if (activity.progress && activity.last && activity.progress.phase !== activity.last.phase) activity.sinceMs = nowMs;
       activity.last = activity.progress ?? activity.last;
     }
   }

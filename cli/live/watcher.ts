@@ -312,7 +312,7 @@ export class RunWatcher {
       this.#loopWaits = tasks.some((task) => task && !task.startedTime);
       this.#tries = tasks[0]?.attempt ?? 0;
       this.#bugBelow = await bugIn(client, children);
-      this.#log.hear(heartbeats);
+      this.#log.hear(heartbeats, Date.now());
     });
   }
 
