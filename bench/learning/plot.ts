@@ -20,8 +20,13 @@ function ticks(low: number, high: number): number[] {
     }
   return out;
 }
+/** `0.25`, `1,024`, `16k`, `5.6M`. */
 const label = (value: number) =>
-  value >= 1e6 ? `${value / 1e6}M` : value >= 1000 ? `${value / 1000}k` : String(Number(value.toPrecision(2)));
+  value >= 1e6
+    ? `${Number((value / 1e6).toPrecision(2))}M`
+    : value >= 1e4
+      ? `${Number((value / 1e3).toPrecision(3))}k`
+      : Number(value.toPrecision(4)).toLocaleString('en-US');
 
 function drawPanel({ title, x, y, series }: Panel, left: number): string[] {
   const points = series.flatMap((one) => one.points);
@@ -34,9 +39,10 @@ function drawPanel({ title, x, y, series }: Panel, left: number): string[] {
   const parts = [`<text x="${left + LEFT}" y="20" font-size="14" fill="#222">${title}</text>`];
   const xTicks = [...new Set(series[0]!.points.map(([value]) => value))];
   for (const tick of xTicks)
+    // The last one would be cut off by the edge.
     parts.push(
       `<line x1="${px(tick)}" y1="${TOP}" x2="${px(tick)}" y2="${HEIGHT - BOTTOM}" stroke="#eee"/>`,
-      `<text x="${px(tick)}" y="${HEIGHT - BOTTOM + 16}" text-anchor="middle" fill="#555">${label(tick)}</text>`,
+      `<text x="${px(tick)}" y="${HEIGHT - BOTTOM + 16}" text-anchor="${tick === x1 ? 'end' : 'middle'}" fill="#555">${label(tick)}</text>`,
     );
   for (const tick of ticks(y0, y1))
     parts.push(

@@ -20,8 +20,10 @@ export interface Row extends Measured {
 
 /** Rounds of a comparison: `full`, fewer where only an impression is wanted. */
 const roundsOf = (effort: Effort, full: number, quick: number) => ({ full, quick, check: 1 })[effort];
-/** Micro-batches of a step: four for each lane, 512 tokens each, so that what a lane works on stays near its core. */
-const MICRO_BATCHES = 4 * THREADS;
+/** Tokens of a micro-batch: more leave a core's cache, fewer pay more often for what is done once for all weights. */
+const MICRO_BATCH_TOKENS = 512;
+/** Micro-batches of a step, at least one for each lane. */
+const microBatchesOf = (tokens: number) => Math.max(THREADS, Math.round(tokens / MICRO_BATCH_TOKENS));
 
 /** Operations of a training step: a multiplication and an addition for each weight and token, three times (forward, two gradients), and causal attention. */
 export function trainingOperations(size: Size, sequences: number, tokens: number, vocabulary = VOCABULARY): number {
@@ -33,6 +35,7 @@ export function trainingOperations(size: Size, sequences: number, tokens: number
 async function training(folder: string, size: Size, batch: Sequence[], kinds: string[], effort: { rounds: number; limitSeconds: number }) {
   const model = modelFolder(folder, configOf(size));
   const file = batchFile(folder, batch);
+  const tokens = batch.reduce((sum, { ids }) => sum + ids.length, 0);
   const peers = [
     ours('ours-training.ts'),
     ...kinds.map((kind) => theirs(kind === 'eager' ? 'HF eager' : 'compiled PyTorch', 'training.py')),
@@ -44,7 +47,7 @@ async function training(folder: string, size: Size, batch: Sequence[], kinds: st
         order: 'prepare',
         model,
         batch: file,
-        microBatches: MICRO_BATCHES,
+        microBatches: microBatchesOf(tokens),
         kind: kinds[i - 1],
         lanes: THREADS,
         threads: THREADS,
@@ -195,7 +198,7 @@ export function growth({ title, x, points }: Series): Promise<Growth> {
       for (const { x: at, size, sequences, tokens, vocabulary } of points) {
         const model = modelFolder(folder, configOf(size, { vocabulary }));
         const batch = batchFile(folder, denseBatch(sequences, tokens, vocabulary));
-        const microBatches = Math.min(MICRO_BATCHES, sequences);
+        const microBatches = microBatchesOf(sequences * tokens);
         const answers: Answer[] = [];
         for (const peer of peers) {
           await peer.ask({ order: 'prepare', model, batch, microBatches, kind: 'eager', lanes: THREADS, threads: THREADS });
@@ -227,7 +230,7 @@ export function large(size: Size): Promise<Large> {
     const model = modelFolder(folder, configOf(size));
     const batch = batchFile(folder, denseBatch(BATCH.sequences, BATCH.tokens, VOCABULARY));
     const train = await withPeers([ours('ours-training.ts')], async ([peer]) => {
-      await peer!.ask({ order: 'prepare', model, batch, microBatches: MICRO_BATCHES, lanes: THREADS });
+      await peer!.ask({ order: 'prepare', model, batch, microBatches: microBatchesOf(BATCH.sequences * BATCH.tokens), lanes: THREADS });
       return peer!.ask({ order: 'step', count: 2 });
     });
     const play = await withPeers([ours('ours-rollouts.ts')], async ([peer]) => {
