@@ -19,8 +19,12 @@ import type { Form } from './objectives.ts';
 import { batchFeeds } from './terms.ts';
 import type { Batch, LlamaConfig, Objective, Tensor } from './types.ts';
 
-/** Micro-batches for each lane whose gradients may be held at a time, in whole waves: sums wait for a lane that has nothing to run. */
+/**
+ * Micro-batches for each lane whose gradients may be held at a time, in whole waves: sums wait for a lane that has nothing to run, as long as what is held
+ * stays below `HELD_BYTES` (or is one wave).
+ */
 const HELD = 4;
+const HELD_BYTES = 256 * 2 ** 20;
 
 /**
  * The graph of one micro-batch: the loss, and one gradient per folded matrix that is trained (and matters to it: a value head may not). `inputs` are the
@@ -129,7 +133,9 @@ export class GradientLanes {
 
     const outputs: Outputs[] = [];
     const waves = Math.ceil(batches.length / WAVE);
-    const held = Math.ceil((HELD * this.#lanes.length) / WAVE);
+    const waveBytes = WAVE * [...this.#sums.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const wished = Math.min(Math.ceil((HELD * this.#lanes.length) / WAVE), Math.floor(HELD_BYTES / waveBytes));
+    const held = Math.max(Math.ceil(this.#lanes.length / WAVE), wished);
     const shares = this.#shares.map((matrices) => ({ matrices, summed: 0, busy: false }));
     let next = 0;
     let complete = 0;

@@ -111,7 +111,7 @@ class LlamaTrainer implements Trainer {
     try {
       const { loss, gradients, squares } = await this.#gradients.compute(batches, this.#all());
       for (const [name] of this.#factored()) {
-        const gradient = Float32Array.from(this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size));
+        const gradient = shared(Float32Array.from(this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size)));
         gradients.set(name, gradient);
         squares.set(name, sumOfSquares(gradient));
       }

@@ -26,8 +26,8 @@ export interface Work {
   finished: boolean;
   /** Figures worth seeing, e.g. `{ success: 0.54 }`. */
   metrics: Record<string, number>;
-  /** When the first part of it was scheduled, or its present phase first heard of; milliseconds since the epoch. */
-  sinceMs: number;
+  /** When the first part of it was scheduled, milliseconds since the epoch; null once it is in a later phase, whose pace is its own. */
+  sinceMs: number | null;
 }
 
 interface Activity {
@@ -37,7 +37,7 @@ interface Activity {
   label: string;
   /** Position in the phases of this run, so that work of earlier phases can be left out. */
   phase: number;
-  sinceMs: number;
+  sinceMs: number | null;
   done: boolean;
   /** What a finished shard, or a stretch of them, counted. */
   shard: Pick<EpisodeShard, 'dispatched' | 'successes'> | null;
@@ -124,12 +124,12 @@ export class ActivityLog {
     this.close ??= closeOf(event);
   }
 
-  /** The heartbeats of the work in flight, by activity id; all others are waiting for a worker. A stage's next phase counts anew, from `nowMs` on. */
-  hear(heartbeats: ReadonlyMap<string, Progress>, nowMs: number): void {
+  /** The heartbeats of the work in flight, by activity id; all others are waiting for a worker. */
+  hear(heartbeats: ReadonlyMap<string, Progress>): void {
     for (const activity of this.#activities.values()) {
       if (activity.done) continue;
       activity.progress = heartbeats.get(activity.id) ?? null;
-      if (activity.progress && activity.last && activity.progress.phase !== activity.last.phase) activity.sinceMs = nowMs;
+      if (activity.progress && activity.last && activity.progress.phase !== activity.last.phase) activity.sinceMs = null;
       activity.last = activity.progress ?? activity.last;
     }
   }
@@ -242,9 +242,12 @@ function stage(label: string, activities: Activity[]): Work {
   return { label: shown, done: only.done ? total : done, total, unit, finished, metrics: metrics ?? {}, sinceMs };
 }
 
-function since(activities: readonly Activity[]): number {
-  return Math.min(...activities.map(({ sinceMs }) => sinceMs));
+function since(activities: readonly Activity[]): number | null {
+  return activities.map(({ sinceMs }) => sinceMs).reduce(earliest, Infinity);
 }
+
+/** The earlier of two times, null where either is unknown. */
+export const earliest = (a: number | null, b: number | null): number | null => (a === null || b === null ? null : Math.min(a, b));
 
 /** What rollouts are for, from the key that their draws come from. */
 function rolloutLabel({ actor, key }: RolloutRequest): string {

@@ -19,7 +19,7 @@ import type { RunRecords } from '../records.ts';
 import { recordsOf } from '../runs.ts';
 import { ask, type Session } from '../session.ts';
 import { asRatchetError, isOfOtherHistory } from '../failures.ts';
-import { ActivityLog, failureText, type Close } from './activity-log.ts';
+import { ActivityLog, earliest, failureText, type Close } from './activity-log.ts';
 import { bugIn, childrenOf } from './children.ts';
 import { Rate } from './rates.ts';
 import type { LiveView } from './view.ts';
@@ -312,7 +312,7 @@ export class RunWatcher {
       this.#loopWaits = tasks.some((task) => task && !task.startedTime);
       this.#tries = tasks[0]?.attempt ?? 0;
       this.#bugBelow = await bugIn(client, children);
-      this.#log.hear(heartbeats, Date.now());
+      this.#log.hear(heartbeats);
     });
   }
 
@@ -352,7 +352,7 @@ export class RunWatcher {
     for (const [unit, { done, total, sinceMs, finished }] of byUnit(work)) {
       if (finished || unit === '') continue;
       // Before there is a rate, the average since the work began has to do.
-      const average = done > 0 && nowMs > sinceMs ? ((total - done) / done) * (nowMs - sinceMs) : null;
+      const average = done > 0 && sinceMs !== null && nowMs > sinceMs ? ((total - done) / done) * (nowMs - sinceMs) : null;
       const left = this.#rates.get(unit)?.leftMs(total) ?? average;
       if (left !== null) most = Math.max(most ?? 0, left);
     }
@@ -360,14 +360,14 @@ export class RunWatcher {
   }
 }
 
-function byUnit(work: LiveView['work']): Map<string, { done: number; total: number; sinceMs: number; finished: boolean }> {
-  const sums = new Map<string, { done: number; total: number; sinceMs: number; finished: boolean }>();
+function byUnit(work: LiveView['work']): Map<string, { done: number; total: number; sinceMs: number | null; finished: boolean }> {
+  const sums = new Map<string, { done: number; total: number; sinceMs: number | null; finished: boolean }>();
   for (const { unit, done, total, sinceMs, finished } of work) {
     const sum = sums.get(unit) ?? { done: 0, total: 0, sinceMs, finished: true };
     sums.set(unit, {
       done: sum.done + done,
       total: sum.total + total,
-      sinceMs: Math.min(sum.sinceMs, sinceMs),
+      sinceMs: earliest(sum.sinceMs, sinceMs),
       finished: sum.finished && finished,
     });
   }

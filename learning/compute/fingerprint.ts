@@ -11,7 +11,8 @@ import type { Provider } from '../providers.ts';
 
 /**
  * Raised whenever the same work adds its numbers in another order, so that a checkpoint of an older version is not gone on with and a difference in a replay
- * is explained. 2: micro-batches of like length. 3: sums of gradients in waves, gradients of keys over nested chunks.
+ * is explained. 2: micro-batches of like length. 3: sums of gradients in waves, gradients of keys over nested chunks,
+ * AdamW with one division fewer.
  */
 const ARITHMETIC = 3;
 

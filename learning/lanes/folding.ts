@@ -1,6 +1,6 @@
 /**
  * The arithmetic around a graph whose matrices carry gains and factors: W' = f W diag(g). Sums of gradients over micro-batches, the way back to the
- * gradients of W and g by the product rule, and W' itself. In double precision over float32 arrays; runs on lanes, and knows nothing of models.
+ * gradients of W and g by the product rule, and W' itself. Each is computed in double precision and kept in float32; runs on lanes, and knows nothing of models.
  */
 
 /** A matrix W [O, I] of a graph. Arrays are row-major, and shared memory where a lane is to change them. */
