@@ -24,7 +24,7 @@ import type { Batch, LlamaConfig, Objective, Tensor } from './types.ts';
  * stays below `HELD_BYTES` (or is one wave).
  */
 const HELD = 4;
-const HELD_BYTES = 256 * 2 ** 20;
+const HELD_BYTES = 512 * 2 ** 20;
 
 /**
  * The graph of one micro-batch: the loss, and one gradient per folded matrix that is trained (and matters to it: a value head may not). `inputs` are the
