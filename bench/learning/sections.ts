@@ -20,10 +20,10 @@ export interface Row extends Measured {
 
 /** Rounds of a comparison: `full`, fewer where only an impression is wanted. */
 const roundsOf = (effort: Effort, full: number, quick: number) => ({ full, quick, check: 1 })[effort];
-/** Tokens of a micro-batch: more leave a core's cache, fewer pay more often for what is done once for all weights. */
-const MICRO_BATCH_TOKENS = 512;
-/** Micro-batches of a step, at least one for each lane. */
-const microBatchesOf = (tokens: number) => Math.max(THREADS, Math.round(tokens / MICRO_BATCH_TOKENS));
+/** Fewer tokens in a micro-batch pay more often for what is done once for all weights than its better fit is worth. */
+const LEAST_TOKENS = 350;
+/** Micro-batches of a step: four for each lane where they are large enough, at least one. */
+const microBatchesOf = (tokens: number) => Math.max(THREADS, Math.min(4 * THREADS, Math.floor(tokens / LEAST_TOKENS)));
 
 /** Operations of a training step: a multiplication and an addition for each weight and token, three times (forward, two gradients), and causal attention. */
 export function trainingOperations(size: Size, sequences: number, tokens: number, vocabulary = VOCABULARY): number {
