@@ -9,7 +9,7 @@ import type { FoldedMatrix } from './fold.ts';
 import { dependsOn, gradients } from './graph/gradient.ts';
 import { WAVE } from './lanes/folding.ts';
 import type { ShareOrder } from './lanes/folding.ts';
-import { DEPTH, SHARES_PER_LANE, mayTake, spread } from './lanes/lane.ts';
+import { SHARES_PER_LANE, keepBusy, mayTake, spread } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
 import { head, llamaGraph, llamaWeights, treeStates, valueHead } from './llama.ts';
 import type { AdapterConfig } from './lora.ts';
@@ -156,42 +156,17 @@ export class GradientLanes {
       share.busy = false;
       share.summed = to;
     };
-    /** What a lane with `open` tasks does next: a micro-batch, unless too many gradients are held, or a share of the sums. */
-    const take = (lane: Lane, open: number): Promise<void> | undefined => {
+    const working = keepBusy(this.#lanes, (lane, open) => {
       const oldest = Math.min(...shares.map(({ summed }) => summed));
+      if (oldest === waves) return undefined;
+      // A micro-batch, unless too many gradients are held, or a share of the sums.
       const left = Math.floor(next / WAVE) < oldest + held ? batches.length - next : 0;
       if (mayTake(open, left, this.#lanes.length)) return run(lane, next++);
       const share = open === 0 ? shares.find(({ summed, busy }) => !busy && summed < complete) : undefined;
-      return share && sum(lane, share);
-    };
-
-    const open = new Map(this.#lanes.map((lane) => [lane, 0]));
-    let failed = false;
-    let change = Promise.withResolvers<void>();
-    const work = async (lane: Lane) => {
-      while (!failed && shares.some(({ summed }) => summed < waves)) {
-        const before = open.get(lane)!;
-        const task = take(lane, before);
-        if (task === undefined) {
-          await change.promise;
-          continue;
-        }
-        open.set(lane, before + 1);
-        try {
-          await task;
-        } catch (error) {
-          failed = true;
-          throw error;
-        } finally {
-          open.set(lane, open.get(lane)! - 1);
-          change.resolve();
-          change = Promise.withResolvers();
-        }
-      }
-    };
-    const workers = Array.from({ length: DEPTH }, () => this.#lanes.map(work)).flat();
+      return share ? sum(lane, share) : 'later';
+    });
     // Nobody may change the weights or the sums while a lane still uses them.
-    for (const end of await Promise.allSettled([...workers, folding])) if (end.status === 'rejected') throw end.reason;
+    for (const end of await Promise.allSettled([working, folding])) if (end.status === 'rejected') throw end.reason;
     return {
       loss: outputs.reduce((total, { loss }) => total + loss![0]!, 0),
       gradients: new Map([...this.#holders].map(([tensor, holder]) => [tensor, this.#sums.get(holder)!])),

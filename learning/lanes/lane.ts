@@ -1,6 +1,6 @@
 /**
  * A lane: a thread of this process with single-threaded ONNX Runtime sessions. One lane per core beats one session with many threads. A lane answers
- * in the order it is asked; it does not decide what is computed where, so results never depend on how many lanes there are.
+ * in the order it is asked. Which lane does what (`keepBusy`) is a matter of time alone, so results must never depend on it.
  */
 import { Worker } from 'node:worker_threads';
 import { RatchetError } from '../../core/errors.ts';
@@ -227,7 +227,7 @@ export async function openLanes(count: number, load: (lane: Lane) => Promise<voi
 export const SHARES_PER_LANE = 2;
 
 /** Pieces that may be under way on one lane: one that runs and one that waits, so that it never idles. */
-export const DEPTH = 2;
+const DEPTH = 2;
 
 /**
  * Whether a lane with `open` pieces of work takes one more: while it has none, or there are more left than lanes. The last ones go to whoever is free first;
@@ -235,28 +235,46 @@ export const DEPTH = 2;
  */
 export const mayTake = (open: number, left: number, lanes: number): boolean => left > 0 && (open === 0 || left > lanes);
 
-/** Lets lanes take pieces of work, each lane the next one whenever it is free. Ends when no lane is at work any more, also when one fails. */
-export async function spread<T>(
+/**
+ * Lets lanes work. `take` is asked what a lane with `open` tasks does next: a task; 'later' where that depends on tasks that are under way; undefined where
+ * nothing is left that needs one more task on it. Ends when no lane is at work any more, also when a task fails, and throws what failed.
+ */
+export async function keepBusy(
   lanes: readonly Lane[],
-  pieces: readonly T[],
-  work: (lane: Lane, piece: T) => Promise<void>,
+  take: (lane: Lane, open: number) => Promise<void> | 'later' | undefined,
 ): Promise<void> {
   const open = new Map(lanes.map((lane) => [lane, 0]));
-  let next = 0;
   let failed = false;
-  const take = async (lane: Lane) => {
-    while (!failed && mayTake(open.get(lane)!, pieces.length - next, lanes.length)) {
-      open.set(lane, open.get(lane)! + 1);
+  let change = Promise.withResolvers<void>();
+  const work = async (lane: Lane) => {
+    while (!failed) {
+      const before = open.get(lane)!;
+      const task = take(lane, before);
+      if (task === undefined) return;
+      if (task === 'later') {
+        await change.promise;
+        continue;
+      }
+      open.set(lane, before + 1);
       try {
-        await work(lane, pieces[next++]!);
+        await task;
       } catch (error) {
         failed = true;
         throw error;
       } finally {
         open.set(lane, open.get(lane)! - 1);
+        change.resolve();
+        change = Promise.withResolvers();
       }
     }
   };
-  const takers = Array.from({ length: DEPTH }, () => lanes.map(take)).flat();
-  for (const end of await Promise.allSettled(takers)) if (end.status === 'rejected') throw end.reason;
+  const workers = Array.from({ length: DEPTH }, () => lanes.map(work)).flat();
+  for (const end of await Promise.allSettled(workers)) if (end.status === 'rejected') throw end.reason;
+}
+
+/** Lets lanes take pieces of work, each lane the next one whenever it is free. */
+export function spread<T>(lanes: readonly Lane[], pieces: readonly T[], work: (lane: Lane, piece: T) => Promise<void>): Promise<void> {
+  let next = 0;
+  const one = async (lane: Lane, piece: T) => work(lane, piece);
+  return keepBusy(lanes, (lane, open) => (mayTake(open, pieces.length - next, lanes.length) ? one(lane, pieces[next++]!) : undefined));
 }
