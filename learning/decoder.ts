@@ -5,7 +5,7 @@
 import { badInput } from '../core/errors.ts';
 import { MASKED, depthsOf, indexFeed, int64 } from './batch.ts';
 import { folded } from './fold.ts';
-import { openLanes } from './lanes/lane.ts';
+import { openLanes, sharedFloats } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
 import { decodeGraph, decodeNames } from './llama.ts';
 import { parameterCount, readingBytes, requireMemory, showParameters } from './memory.ts';
@@ -54,7 +54,7 @@ class LlamaDecoder implements Decoder {
     this.#caches = new Array<Cache | undefined>(rows).fill(undefined);
     this.#lengths = new Int32Array(rows);
     this.#width = model.config.num_key_value_heads * model.config.head_dim;
-    this.#nothing = new Float32Array(new SharedArrayBuffer(this.#width * 4));
+    this.#nothing = sharedFloats(this.#width);
   }
 
   #cache(row: number): Cache {

@@ -9,7 +9,7 @@ import type { FoldedMatrix } from './fold.ts';
 import { dependsOn, gradients } from './graph/gradient.ts';
 import { WAVE } from './lanes/folding.ts';
 import type { ShareOrder } from './lanes/folding.ts';
-import { SHARES_PER_LANE, keepBusy, mayTake, spread } from './lanes/lane.ts';
+import { SHARES_PER_LANE, keepBusy, mayTake, sharedFloats, spread } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
 import { head, llamaGraph, llamaWeights, treeStates, valueHead } from './llama.ts';
 import type { AdapterConfig } from './lora.ts';
@@ -206,5 +206,4 @@ export class GradientLanes {
 }
 
 type Outputs = Record<string, Float32Array>;
-const sharedFloats = (length: number) => new Float32Array(new SharedArrayBuffer(Float32Array.BYTES_PER_ELEMENT * length));
 const sharedDoubles = (length: number) => new Float64Array(new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT * length));

@@ -4,7 +4,7 @@
  */
 import { badInput } from '../core/errors.ts';
 import { shares } from './lanes/adamw.ts';
-import { SHARES_PER_LANE, spread } from './lanes/lane.ts';
+import { SHARES_PER_LANE, sharedFloats, spread } from './lanes/lane.ts';
 import type { Lane } from './lanes/lane.ts';
 import { EMBEDDING } from './model.ts';
 import type { Matrix, NewtonSchulz } from './newton-schulz.ts';
@@ -135,7 +135,7 @@ export class Optimizer {
 
 /** A copy in memory that lanes can share. */
 export function shared(data: Float32Array): Float32Array {
-  const out = new Float32Array(new SharedArrayBuffer(data.byteLength));
+  const out = sharedFloats(data.length);
   out.set(data);
   return out;
 }

@@ -9,7 +9,7 @@ import { foldOrders, foldedMatrices } from './fold.ts';
 import { foldPart } from './lanes/folding.ts';
 import { logLikelihood } from './graph/indexing.ts';
 import { mul } from './graph/operators.ts';
-import { openLanes, spread } from './lanes/lane.ts';
+import { openLanes, sharedFloats, spread } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
 import { head, llamaGraph, llamaWeights, treeStates, valueHead } from './llama.ts';
 import { FINAL_NORM, VALUE_HEAD, checkModel, hasValueHead, headName, isScore } from './model.ts';
@@ -89,7 +89,7 @@ class LlamaReader implements Reader {
     const gain = { name: FINAL_NORM, tensor: FINAL_NORM };
     for (const { name, tensor } of [...foldedMatrices(model.config), gain]) {
       const { data, shape } = model.tensors.get(tensor)!;
-      const memory = new Float32Array(new SharedArrayBuffer(data.byteLength));
+      const memory = sharedFloats(data.length);
       this.#matrices.set(name, memory);
       this.#weights[name] = { data: memory, dims: shape };
     }

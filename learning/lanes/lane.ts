@@ -223,6 +223,9 @@ export async function openLanes(count: number, load: (lane: Lane) => Promise<voi
   return lanes;
 }
 
+/** Numbers, all 0, in memory that lanes share. */
+export const sharedFloats = (length: number) => new Float32Array(new SharedArrayBuffer(Float32Array.BYTES_PER_ELEMENT * length));
+
 /** Pieces that work on parameters is cut into, for each lane: a lane that is held up leaves some to the others. */
 export const SHARES_PER_LANE = 2;
 
