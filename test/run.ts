@@ -31,8 +31,9 @@ const LONGEST = [
 
 const only = process.argv.slice(2);
 let passed = 0;
-let failed = 0;
 let skipped = 0;
+/** By name, said again at the end: among hundreds of lines a failed check of the format was not seen. */
+const failed: string[] = [];
 
 for (const [what, command, args] of [
   ['types', 'tsc', ['-p', '.']],
@@ -42,7 +43,7 @@ for (const [what, command, args] of [
   if (only.length > 0) break;
   const { status } = spawnSync(join('node_modules', '.bin', command), args, { stdio: 'inherit' });
   if (status === 0) passed++;
-  else failed++;
+  else failed.push(what);
   console.log(`${status === 0 ? '✔' : '✖'} ${what}`);
 }
 
@@ -68,7 +69,7 @@ try {
   stream.on('test:fail', (event) => {
     // A suite fails with its tests, which are counted themselves; one that fails by itself (its body, its hooks) is counted too.
     const cause = (event.details.error as { failureType?: string } | undefined)?.failureType;
-    if (event.details.type !== 'suite' || cause !== 'subtestsFailed') failed++;
+    if (event.details.type !== 'suite' || cause !== 'subtestsFailed') failed.push(`${event.name} (${event.file})`);
   });
   stream.compose(new spec()).pipe(process.stdout);
   await new Promise((resolve) => stream.once('close', resolve).once('end', resolve));
@@ -76,5 +77,5 @@ try {
   await servers.stop();
   rmSync(home, { recursive: true, force: true });
 }
-console.log(`\n${passed} passed, ${failed} failed, ${skipped} skipped`);
-process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
+console.log(`\n${failed.map((name) => `failed: ${name}\n`).join('')}${passed} passed, ${failed.length} failed, ${skipped} skipped`);
+process.exitCode = failed.length > 0 || passed === 0 ? 1 : 0;
