@@ -5,6 +5,7 @@
 import { Graph } from '../learning/graph/graph.ts';
 import type { Value } from '../learning/graph/graph.ts';
 import { add, mul, sub } from '../learning/graph/operators.ts';
+import { LaneMemory } from '../learning/lanes/arithmetic.ts';
 import { Lane } from '../learning/lanes/lane.ts';
 import type { Feed } from '../learning/lanes/lane.ts';
 import { NewtonSchulz } from '../learning/newton-schulz.ts';
@@ -24,11 +25,13 @@ const rows = Math.round((millions * 1e6) / 16 / WIDTH);
 const names = Array.from({ length: 16 }, (_, i) => `matrix${i}`);
 const noise = (scale: number) => Float32Array.from({ length: rows * WIDTH }, (_, i) => scale * Math.sin(i * i));
 
-const parameters = new Map<string, Tensor>(names.map((name) => [name, { shape: [rows, WIDTH], data: noise(0.1) }]));
 // In memory that the lanes share, as a trainer keeps them.
-const gradients = new Map(names.map((name) => [name, new Float32Array(new SharedArrayBuffer(4 * rows * WIDTH))]));
-for (const gradient of gradients.values()) gradient.set(noise(0.01));
-const optimizer = new Optimizer(OPTIONS, parameters, new NewtonSchulz());
+const memory = await LaneMemory.create();
+const tensors = (scale: number) =>
+  memory.copies(new Map<string, Tensor>(names.map((name) => [name, { shape: [rows, WIDTH], data: noise(scale) }])));
+const parameters = tensors(0.1);
+const gradients = new Map([...tensors(0.01)].map(([name, { data }]) => [name, data]));
+const optimizer = new Optimizer(OPTIONS, parameters, new NewtonSchulz(), memory);
 
 /** The same step as a graph. The corrections for the bias of the moments are numbers that the host folds into rate and epsilon. */
 function adamwGraph(): Uint8Array {
@@ -64,6 +67,7 @@ for (const name of names)
     shared[`${part} ${name}`] = { data, dims };
   }
 const lane = new Lane();
+await lane.share(memory);
 optimizer.open([lane]);
 await lane.load('adamw', adamwGraph(), shared);
 let taken = 0;

@@ -12,6 +12,7 @@ import { sha256 } from '../core/digest.ts';
 import { Random } from '../core/random.ts';
 import { createDecoder } from '../learning/decoder.ts';
 import { GradientLanes } from '../learning/gradient-lanes.ts';
+import { LaneMemory } from '../learning/lanes/arithmetic.ts';
 import { openLanes } from '../learning/lanes/lane.ts';
 import { initModel, llamaConfig } from '../learning/model.ts';
 import { createReader } from '../learning/reader.ts';
@@ -80,20 +81,24 @@ async function measure(size: Size, out: string): Promise<void> {
   const milliseconds: Record<string, number> = {};
   const digests: Record<string, string> = {};
 
-  const lanes = await openLanes(1, async () => undefined);
+  const memory = await LaneMemory.create();
+  const lanes = await openLanes(1, (lane) => lane.share(memory));
   const gradients = new GradientLanes(model.config, 'crossEntropy');
-  milliseconds['open'] = await timed(1, async () => gradients.open(lanes, model.tensors));
+  milliseconds['open'] = await timed(1, async () => gradients.open(lanes, memory));
+  const kept = memory.copies(model.tensors);
   const batches = [batch];
-  const once = await gradients.compute(batches, model.tensors);
+  const once = await gradients.compute(batches, kept);
   keep('loss', [once.loss]);
   for (const [name, gradient] of once.gradients) keep(`gradient ${name}`, gradient);
   const digest = async () => {
-    const again = await gradients.compute(batches, model.tensors);
-    return sha256(Buffer.concat([...again.gradients.values()].map(({ buffer }) => Buffer.from(buffer))));
+    const again = await gradients.compute(batches, kept);
+    return sha256(
+      Buffer.concat([...again.gradients.values()].map(({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength))),
+    );
   };
   digests['gradients, once'] = await digest();
   digests['gradients, again'] = await digest();
-  milliseconds['gradient, 4096 tokens'] = await timed(repeats, () => gradients.compute(batches, model.tensors));
+  milliseconds['gradient, 4096 tokens'] = await timed(repeats, () => gradients.compute(batches, kept));
   await Promise.all(lanes.map((lane) => lane.close()));
 
   const trainer = await createTrainer(model, { objective: 'crossEntropy', optimizer: OPTIMIZER, lanes: 2 });

@@ -1,10 +1,10 @@
 /**
  * The weights as the graphs use them: the gain of every RMSNorm is multiplied into the columns of the matrices that read its output, so that no pass
- * over the tokens is spent on gains; the scale of a LoRA adapter goes into its second factor. Folding happens once a step; gradients are unfolded by
- * the product rule.
+ * over the tokens is spent on gains; the scale of a LoRA adapter goes into its second factor; and a matrix is held in the direction in which its products are
+ * fast. Folding happens once a step; gradients are unfolded by the product rule.
  */
-import { EMBEDDING, FINAL_NORM, VALUE_HEAD, hasValueHead, headName, isTied, layerName } from './model.ts';
-import { BLOCK_PARTS, loraName, loraScale, loraTargets, savedName, savesHead } from './lora.ts';
+import { EMBEDDING, FINAL_NORM, VALUE_HEAD, expectedShapes, hasValueHead, headName, isTied, layerName } from './model.ts';
+import { BLOCK_PARTS, adapterShapes, loraName, loraScale, loraTargets, savedName, savesHead } from './lora.ts';
 import { foldPart } from './lanes/folding.ts';
 import type { FoldOrder, Unfolding } from './lanes/folding.ts';
 import type { AdapterConfig, BlockPart } from './lora.ts';
@@ -18,6 +18,11 @@ export interface FoldedMatrix {
   /** The norm whose gain its columns carry. */
   gain: string | undefined;
   factor: number;
+  /** O and I of the tensor [O, I]. */
+  outputs: number;
+  inputs: number;
+  /** Whether the graph holds its transpose [I, O]: where it is not the narrower side that comes out (`linear` says why). */
+  transposed: boolean;
   /** Whether training changes the tensor: all without an adapter, with one only its own. */
   trained: boolean;
 }
@@ -26,7 +31,11 @@ export interface FoldedMatrix {
 export function foldedMatrices(config: LlamaConfig, adapter?: AdapterConfig): FoldedMatrix[] {
   const targets = new Set(adapter ? loraTargets(config, adapter) : []);
   const list: FoldedMatrix[] = [];
-  const put = (name: string, gain?: string, tensor = name, trained = !adapter) => list.push({ name, tensor, gain, factor: 1, trained });
+  const shapes = new Map([...expectedShapes(config), ...(adapter ? adapterShapes(config, adapter) : [])]);
+  const put = (name: string, gain?: string, tensor = name, trained = !adapter, factor = 1) => {
+    const [outputs, inputs] = shapes.get(tensor) as [number, number];
+    list.push({ name, tensor, gain, factor, outputs, inputs, transposed: name !== EMBEDDING && inputs <= outputs, trained });
+  };
   const block = (layer: number, part: BlockPart, norm?: string) => {
     const name = layerName(layer, BLOCK_PARTS[part]);
     const gain = norm && layerName(layer, norm);
@@ -34,7 +43,7 @@ export function foldedMatrices(config: LlamaConfig, adapter?: AdapterConfig): Fo
     if (!targets.has(name)) return;
     const [a, b] = [loraName(name, 'A'), loraName(name, 'B')];
     put(a, gain, a, true);
-    list.push({ name: b, tensor: b, gain: undefined, factor: loraScale(adapter!), trained: true });
+    put(b, undefined, b, true, loraScale(adapter!));
   };
   put(EMBEDDING);
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
@@ -50,6 +59,9 @@ export function foldedMatrices(config: LlamaConfig, adapter?: AdapterConfig): Fo
   return list;
 }
 
+/** The shape of a matrix in the graph. */
+export const graphShape = ({ outputs, inputs, transposed }: FoldedMatrix) => (transposed ? [inputs, outputs] : [outputs, inputs]);
+
 /** What folds matrices into `into`, one array per matrix. `tensors` are those of the model and of its adapter. */
 export function foldOrders(
   matrices: readonly FoldedMatrix[],
@@ -57,10 +69,12 @@ export function foldOrders(
   into: ReadonlyMap<string, Float32Array>,
 ): FoldOrder[] {
   const data = (name: string) => tensors.get(name)!.data;
-  return matrices.map(({ name, tensor, gain, factor }) => ({
+  return matrices.map(({ name, tensor, gain, factor, inputs, transposed }) => ({
     weight: data(tensor),
     gain: gain === undefined ? undefined : data(gain),
     factor,
+    inputs,
+    transposed,
     matrix: into.get(name)!,
   }));
 }
@@ -86,7 +100,7 @@ export function trainedTensors(matrices: readonly FoldedMatrix[]): Map<string, s
 }
 
 /**
- * What turns gradients of folded matrices (by their names) into those of the tensors, in the array of the tensor's first matrix; those of gains come into
+ * What turns gradients of folded matrices into those of the tensors, in `gradients` by the name of the tensor's first matrix; those of gains come into
  * `gains`, by their names. Matrices of one tensor, as the embeddings and a tied head, are summed. One entry for each trained matrix, to be used in this order.
  */
 export function unfoldings(
@@ -97,19 +111,22 @@ export function unfoldings(
 ): Unfolding[] {
   const first = new Map<string, string>();
   const met = new Set<string>();
-  return matrices.flatMap(({ name, tensor, gain, factor, trained }) => {
+  return matrices.flatMap(({ name, tensor, gain, factor, inputs, transposed, trained }) => {
     if (!trained) return [];
-    const before = first.get(tensor);
-    if (before === undefined) first.set(tensor, name);
+    const adds = first.has(tensor);
+    if (!adds) first.set(tensor, name);
     const gainBegins = gain !== undefined && !met.has(gain);
     if (gain !== undefined) met.add(gain);
     return {
       weight: tensors.get(tensor)!.data,
       gain: gain === undefined ? undefined : tensors.get(gain)!.data,
       factor,
+      inputs,
+      transposed,
       gainGradient: gain === undefined ? undefined : gains.get(gain),
       gainBegins,
-      into: before === undefined ? undefined : gradients.get(before)!,
+      into: gradients.get(first.get(tensor)!)!,
+      adds,
     };
   });
 }
@@ -118,7 +135,7 @@ export function unfoldings(
  * Cuts the matrices into `count` lists of about as many numbers, in their order within each. Matrices of one tensor or under one gain stay together,
  * because their gradients are summed in their order.
  */
-export function foldShares(matrices: readonly FoldedMatrix[], tensors: ReadonlyMap<string, Tensor>, count: number): FoldedMatrix[][] {
+export function foldShares(matrices: readonly FoldedMatrix[], count: number): FoldedMatrix[][] {
   const groups: FoldedMatrix[][] = [];
   const groupOf = new Map<string, FoldedMatrix[]>();
   for (const matrix of matrices) {
@@ -129,7 +146,7 @@ export function foldShares(matrices: readonly FoldedMatrix[], tensors: ReadonlyM
     group.push(matrix);
     for (const name of names) groupOf.set(name, group);
   }
-  const size = (list: readonly FoldedMatrix[]) => list.reduce((sum, { tensor }) => sum + tensors.get(tensor)!.data.length, 0);
+  const size = (list: readonly FoldedMatrix[]) => list.reduce((sum, { outputs, inputs }) => sum + outputs * inputs, 0);
   const shares: FoldedMatrix[][] = Array.from({ length: count }, () => []);
   for (const group of groups.toSorted((a, b) => size(b) - size(a)))
     shares.reduce((least, share) => (size(share) < size(least) ? share : least)).push(...group);

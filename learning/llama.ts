@@ -86,8 +86,8 @@ export function llamaWeights(
     axes.set(loraName(name, 'A'), [rank, inputs]).set(loraName(name, 'B'), [outputs, rank]);
   }
   return new Map(
-    foldedMatrices(config, adapter).map(({ name }) => {
-      const shape = axes.get(name)!;
+    foldedMatrices(config, adapter).map(({ name, transposed }) => {
+      const shape = transposed ? axes.get(name)!.toReversed() : axes.get(name)!;
       return [name, data ? graph.constant(data.get(name)!, shape) : graph.input(name, 'float32', shape)];
     }),
   );

@@ -1,10 +1,11 @@
 /**
- * AdamW (arXiv 1711.05101) and Muon (Jordan et al. 2024) over named parameters. The arithmetic is in double precision over float32 state; AdamW's step and
- * Muon's matrix iteration run on the lanes. It does not clip and knows nothing of losses.
+ * AdamW (arXiv 1711.05101) and Muon (Jordan et al. 2024) over named parameters. State is float32, and so is AdamW's
+ * arithmetic; AdamW's step and Muon's matrix iteration run on the lanes. It does not clip and knows nothing of losses.
  */
 import { badInput } from '../core/errors.ts';
-import { shares } from './lanes/adamw.ts';
-import { SHARES_PER_LANE, sharedFloats, spread } from './lanes/lane.ts';
+import { shares } from './lanes/arithmetic.ts';
+import type { LaneMemory } from './lanes/arithmetic.ts';
+import { SHARES_PER_LANE, spread } from './lanes/lane.ts';
 import type { Lane } from './lanes/lane.ts';
 import { EMBEDDING } from './model.ts';
 import type { Matrix, NewtonSchulz } from './newton-schulz.ts';
@@ -34,17 +35,16 @@ export class Optimizer {
   readonly #newtonSchulz: NewtonSchulz;
   #lanes: Lane[] = [];
 
-  /** Moves the parameters' data into memory that it shares with the lanes; they change there, in place. */
-  constructor(options: OptimizerOptions, parameters: ReadonlyMap<string, Tensor>, newtonSchulz: NewtonSchulz) {
+  /** The parameters' data must be in `memory`, and the gradients too; they change there, in place. */
+  constructor(options: OptimizerOptions, parameters: ReadonlyMap<string, Tensor>, newtonSchulz: NewtonSchulz, memory: LaneMemory) {
     checkOptimizer(options);
     this.options = { ...options };
     this.#parameters = parameters;
     this.#newtonSchulz = newtonSchulz;
-    for (const [name, parameter] of parameters) {
-      const { shape } = parameter;
-      if (!(parameter.data.buffer instanceof SharedArrayBuffer)) parameter.data = shared(parameter.data);
+    for (const [name, { shape, data }] of parameters) {
+      memory.mustOwn(data);
       const kinds = this.#byMuon(name, shape) ? ['muon.momentum'] : ['adamw.m', 'adamw.v'];
-      for (const kind of kinds) this.state.set(`${kind}/${name}`, { shape, data: shared(new Float32Array(parameter.data.length)) });
+      for (const kind of kinds) this.state.set(`${kind}/${name}`, { shape, data: memory.floats(data.length) });
     }
   }
 
@@ -131,13 +131,6 @@ export class Optimizer {
     const size = rate * Math.sqrt(Math.max(1, shape[0]! / shape[1]!)); // keeps the size of the change of outputs equal for tall matrices
     for (let i = 0; i < p.length; i++) p[i] = p[i]! * decay - size * update[i]!;
   }
-}
-
-/** A copy in memory that lanes can share. */
-export function shared(data: Float32Array): Float32Array {
-  const out = sharedFloats(data.length);
-  out.set(data);
-  return out;
 }
 
 /** The parameters that may be kept as feature tables. */

@@ -5,7 +5,7 @@
 import { badInput } from '../core/errors.ts';
 import { indexFeed, int64, pack } from './batch.ts';
 import { shapeKey } from './config.ts';
-import { foldOrders, foldedMatrices } from './fold.ts';
+import { foldOrders, foldedMatrices, graphShape } from './fold.ts';
 import { foldPart } from './lanes/folding.ts';
 import { logLikelihood } from './graph/indexing.ts';
 import { mul } from './graph/operators.ts';
@@ -86,12 +86,11 @@ class LlamaReader implements Reader {
   constructor(model: Model, lanes: Lane[]) {
     this.#config = { ...model.config };
     this.#lanes = lanes;
-    const gain = { name: FINAL_NORM, tensor: FINAL_NORM };
-    for (const { name, tensor } of [...foldedMatrices(model.config), gain]) {
-      const { data, shape } = model.tensors.get(tensor)!;
-      const memory = sharedFloats(data.length);
+    const shapes = foldedMatrices(model.config).map((matrix): [string, number[]] => [matrix.name, graphShape(matrix)]);
+    for (const [name, dims] of [...shapes, [FINAL_NORM, [model.config.hidden_size]] as const]) {
+      const memory = sharedFloats(dims.reduce((a, b) => a * b, 1));
       this.#matrices.set(name, memory);
-      this.#weights[name] = { data: memory, dims: shape };
+      this.#weights[name] = { data: memory, dims: [...dims] };
     }
     this.load(model);
   }

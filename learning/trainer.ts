@@ -5,7 +5,7 @@
 import { RatchetError, badInput } from '../core/errors.ts';
 import { Factors } from './factors.ts';
 import { GradientLanes } from './gradient-lanes.ts';
-import { sumOfSquares } from './lanes/folding.ts';
+import { LaneMemory } from './lanes/arithmetic.ts';
 import { openLanes } from './lanes/lane.ts';
 import type { Lane } from './lanes/lane.ts';
 import { checkAdapter, copyAdapter, mergeAdapter } from './lora.ts';
@@ -14,7 +14,7 @@ import { activationBytes, parameterCount, requireMemory, showParameters, trainer
 import { checkModel, copyTensor } from './model.ts';
 import { NewtonSchulz } from './newton-schulz.ts';
 import { checkObjective } from './objectives.ts';
-import { FACTORED, Optimizer, shared } from './optimizer.ts';
+import { FACTORED, Optimizer } from './optimizer.ts';
 import { readSafetensors, writeSafetensors } from './safetensors.ts';
 import type { Batch, LlamaConfig, Model, Objective, OptimizerOptions, StepReport, Tensor, Trainer } from './types.ts';
 
@@ -42,6 +42,9 @@ class LlamaTrainer implements Trainer {
   /** What the optimizer changes: the tensors themselves, feature tables in their place, or an adapter's tensors. */
   readonly #parameters: Map<string, Tensor>;
   readonly #factors: Factors | undefined;
+  /** Gradients of the feature tables. */
+  readonly #tableGradients = new Map<string, Float32Array>();
+  readonly #memory: LaneMemory;
   readonly #optimizer: Optimizer;
   readonly #gradients: GradientLanes;
   readonly #newtonSchulz = new NewtonSchulz();
@@ -50,16 +53,18 @@ class LlamaTrainer implements Trainer {
   /** What is held between steps, in bytes. */
   readonly #held: number;
 
-  constructor(model: Model, options: TrainerOptions, held: number) {
+  constructor(model: Model, options: TrainerOptions, held: number, memory: LaneMemory) {
     checkModel(model.config, model.tensors);
     checkObjective(options.objective, model.config);
     this.#config = { ...model.config };
     this.#held = held;
-    this.#tensors = new Map([...model.tensors].map(([name, { shape, data }]) => [name, { shape: [...shape], data: shared(data) }]));
+    this.#memory = memory;
+    this.#tensors = memory.copies(model.tensors);
     if (options.adapter) {
       checkAdapter(model.config, options.adapter);
       if (options.factors) throw badInput('factors', 'given', 'none beside an adapter: the tables are not trained');
-      this.#adapter = copyAdapter(options.adapter);
+      const { config, tensors } = copyAdapter(options.adapter);
+      this.#adapter = { config, tensors: memory.copies(tensors) };
     }
     this.#parameters = new Map(this.#adapter?.tensors ?? this.#tensors);
     this.#factors = options.factors && new Factors(options.factors);
@@ -68,18 +73,25 @@ class LlamaTrainer implements Trainer {
       if (tokens !== model.config.vocab_size)
         throw badInput('factors', `${tokens} tokens`, `the vocabulary has ${model.config.vocab_size}`);
       const width = model.config.hidden_size;
-      for (const [name, { data }] of this.#factored())
-        this.#parameters.set(name, { shape: [features, width], data: this.#factors.table(data, width) });
+      const shape = [features, width];
+      const tables = this.#factored().map(([name, { data }]): [string, Tensor] => [
+        name,
+        { shape, data: this.#factors!.table(data, width) },
+      ]);
+      for (const [name, table] of memory.copies(new Map(tables))) {
+        this.#parameters.set(name, table);
+        this.#tableGradients.set(name, memory.floats(table.data.length));
+      }
     }
-    this.#optimizer = new Optimizer(options.optimizer, this.#parameters, this.#newtonSchulz);
+    this.#optimizer = new Optimizer(options.optimizer, this.#parameters, this.#newtonSchulz, memory);
     this.#gradients = new GradientLanes(this.#config, options.objective, this.#adapter?.config);
     this.#foldTables();
   }
 
   async open(lanes: number): Promise<void> {
-    this.#lanes = await openLanes(lanes, async () => undefined);
+    this.#lanes = await openLanes(lanes, (lane) => lane.share(this.#memory));
     try {
-      this.#gradients.open(this.#lanes, this.#all());
+      this.#gradients.open(this.#lanes, this.#memory);
       this.#optimizer.open(this.#lanes);
       await this.#newtonSchulz.open(this.#lanes, this.#optimizer.muonShapes());
     } catch (error) {
@@ -111,9 +123,10 @@ class LlamaTrainer implements Trainer {
     try {
       const { loss, gradients, squares } = await this.#gradients.compute(batches, this.#all());
       for (const [name] of this.#factored()) {
-        const gradient = shared(Float32Array.from(this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size)));
+        const gradient = this.#tableGradients.get(name)!;
+        gradient.set(this.#factors!.tableGradient(gradients.get(name)!, this.#config.hidden_size));
         gradients.set(name, gradient);
-        squares.set(name, sumOfSquares(gradient));
+        squares.set(name, this.#memory.arithmetic.squares(gradient));
       }
       // Added in the order of the parameters: the last bits of the norm decide the scale of clipping, hence every weight.
       const gradientNorm = Math.sqrt([...this.#parameters.keys()].reduce((sum, name) => sum + squares.get(name)!, 0));
@@ -186,7 +199,7 @@ export async function createTrainer(model: Model, options: TrainerOptions): Prom
   const trained = options.adapter ? parameterCount(options.adapter.tensors) : parameters;
   const held = trainerBytes(parameters, trained, options.optimizer.kind);
   requireMemory(`training ${showParameters(parameters)}`, held);
-  const trainer = new LlamaTrainer(model, options, held);
+  const trainer = new LlamaTrainer(model, options, held, await LaneMemory.create());
   await trainer.open(options.lanes);
   return trainer;
 }

@@ -1,104 +1,104 @@
 /**
  * The arithmetic around a graph whose matrices carry gains and factors: W' = f W diag(g). Sums of gradients over micro-batches, the way back to the
- * gradients of W and g by the product rule, and W' itself. Each is computed in double precision and kept in float32; runs on lanes, and knows nothing of models.
+ * gradients of W and g by the product rule, and W' itself. In float32, gradients of gains in float64; knows nothing of models.
  */
+import { Arithmetic } from './arithmetic.ts';
 
-/** A matrix W [O, I] of a graph. Arrays are row-major, and shared memory where a lane is to change them. */
+/** A matrix W [O, I] of a graph. Arrays are row-major. */
 export interface FoldedPart {
   weight: Float32Array;
   /** g, of length I. */
   gain: Float32Array | undefined;
   factor: number;
+  /** I. */
+  inputs: number;
+  /** Whether the graph holds the transpose of W', [I, O]. */
+  transposed: boolean;
 }
 
-/** Where `foldPart` writes W'. */
+/** Where W', or its transpose, is written. */
 export interface FoldOrder extends FoldedPart {
   matrix: Float32Array;
 }
 
-/** W' = f W diag(g). */
-export function foldPart({ weight, gain, factor, matrix }: FoldOrder): void {
-  if (gain !== undefined) {
-    const width = gain.length;
-    for (let i = 0; i < weight.length; i += width) for (let j = 0; j < width; j++) matrix[i + j] = weight[i + j]! * gain[j]!;
-  } else if (factor !== 1) for (let i = 0; i < weight.length; i++) matrix[i] = weight[i]! * factor;
-  else matrix.set(weight);
+const outputsOf = ({ weight, inputs }: FoldedPart) => weight.length / inputs;
+const hasTiles = (part: FoldedPart) => part.transposed && Arithmetic.hasTiles(outputsOf(part), part.inputs);
+
+/** f g, the factor on each column; undefined where it is 1. */
+function columnFactors({ gain, factor, inputs }: FoldedPart): Float32Array | undefined {
+  if (gain !== undefined) return gain.map((g) => Math.fround(factor) * g);
+  return factor === 1 ? undefined : new Float32Array(inputs).fill(factor);
 }
 
-/** How many micro-batches' gradients are added in one pass over a sum. Part of the result: between passes the sum is rounded to float32. */
-export const WAVE = 4;
-/** Numbers of a sum that are worked on at a time, whole rows: what one pass wrote is still near the core when the next one reads it. */
-const BLOCK = 4096;
-const nothing = new Float32Array(0);
-
-/** sum = 0 or `before`, + the gradients in their order, at most `WAVE`; in double precision, rounded once. */
-function sumPart(sum: Float32Array, gradients: readonly Float32Array[], begins: boolean): void {
-  const zeros = gradients.length < WAVE || begins ? new Float32Array(sum.length) : nothing;
-  const before = begins ? zeros : sum;
-  const [a = zeros, b = zeros, c = zeros, d = zeros] = gradients;
-  for (let i = 0; i < sum.length; i++) sum[i] = before[i]! + a[i]! + b[i]! + c[i]! + d[i]!;
+/** W' = f W diag(g), in any memory; the same bytes as `fold` writes. */
+export function foldPart(order: FoldOrder): void {
+  const { weight, inputs, transposed, matrix } = order;
+  const factors = columnFactors(order);
+  if (!transposed && !factors) return matrix.set(weight);
+  const f = factors ?? new Float32Array(inputs).fill(1);
+  const [down, across] = transposed ? [1, outputsOf(order)] : [inputs, 1];
+  for (let row = 0, at = 0; at < weight.length; row += down)
+    for (let i = 0, to = row; i < inputs; i++, at++, to += across) matrix[to] = weight[at]! * f[i]!;
 }
 
-/** How a gradient of W' becomes one of W in place. */
+/** W' = f W diag(g), in the memory of `arithmetic`. */
+export function fold(order: FoldOrder, arithmetic: Arithmetic): void {
+  if (hasTiles(order)) arithmetic.foldTiles(order.weight, order.matrix, order.gain, order.factor, order.inputs);
+  else foldPart(order);
+}
+
+/** How a gradient of W' becomes one of W. */
 export interface Unfolding extends FoldedPart {
   /** To which dg is added; none where gains are not trained. */
   gainGradient: Float64Array | undefined;
   /** Whether dg begins here, at 0. */
   gainBegins: boolean;
-  /** The gradient of another matrix of the same tensor, to which this one is added. */
-  into: Float32Array | undefined;
+  /** dW [O, I]: the sum of dW' itself, or an array of its own where that is transposed or `adds`. */
+  into: Float32Array;
+  /** Whether dW is added to what is there: to the gradient by another matrix of the same tensor. */
+  adds: boolean;
 }
 
 /** dW = f dW' diag(g); dg_j += f sum_i dW'_ij W_ij. */
-function unfoldPart(gradient: Float32Array, { weight, gain, factor, gainGradient, into }: Unfolding): void {
-  if (factor !== 1) for (let i = 0; i < gradient.length; i++) gradient[i]! *= factor;
-  if (gain !== undefined) {
-    const width = gain.length;
-    for (let i = 0; i < gradient.length; i += width) {
-      for (let j = 0; j < width; j++) {
-        const d = gradient[i + j]!;
-        if (gainGradient) gainGradient[j]! += d * weight[i + j]!;
-        gradient[i + j] = d * gain[j]!;
-      }
+function unfold(sum: Float32Array, unfolding: Unfolding, arithmetic: Arithmetic): void {
+  const { weight, gain, inputs, transposed, gainGradient, into, adds } = unfolding;
+  if (hasTiles(unfolding)) return arithmetic.unfoldTiles(sum, unfolding, unfolding);
+  const factors = columnFactors(unfolding);
+  if (!factors && into === sum) return;
+  const f = factors ?? new Float32Array(inputs).fill(1);
+  const dg = gain === undefined ? undefined : gainGradient;
+  const [down, across] = transposed ? [1, outputsOf(unfolding)] : [inputs, 1];
+  for (let row = 0, at = 0; at < weight.length; row += down) {
+    for (let i = 0, from = row; i < inputs; i++, at++, from += across) {
+      const d = sum[from]!;
+      if (dg) dg[i]! += unfolding.factor * d * weight[at]!;
+      into[at] = adds ? into[at]! + Math.fround(d * f[i]!) : d * f[i]!;
     }
   }
-  if (into !== undefined) for (let i = 0; i < gradient.length; i++) into[i]! += gradient[i]!;
 }
 
 /** Adds gradients of micro-batches to the sum of one matrix, and after the last ones unfolds it. */
 export interface SumOrder {
   sum: Float32Array;
-  /** What is added, at most `WAVE` arrays at a time. */
-  waves: Float32Array[][];
-  /** Whether the sum begins here, at 0. */
-  begins: boolean;
+  /** Of every slot that micro-batches leave their gradients in, the stretch of this matrix; slots follow each other at equal distances. */
+  slots: readonly [Float32Array, ...Float32Array[]];
+  /** Adds the micro-batches `from` (the first one of a step begins at 0) to `to`, without the latter; micro-batch i is in slot i modulo the number of slots. */
+  from: number;
+  to: number;
   unfolding: Unfolding | undefined;
 }
 
-function sumAndUnfold({ sum, waves, begins, unfolding }: SumOrder): void {
-  if (unfolding?.gainBegins) unfolding.gainGradient?.fill(0);
-  const width = unfolding?.gain?.length ?? 1;
-  const step = Math.max(1, Math.floor(BLOCK / width)) * width;
-  for (let from = 0; from < sum.length; from += step) {
-    const part = <T extends Float32Array>(data: T) => data.subarray(from, from + step) as T;
-    const own = part(sum);
-    waves.forEach((wave, k) => sumPart(own, wave.map(part), begins && k === 0));
-    if (unfolding) unfoldPart(own, { ...unfolding, weight: part(unfolding.weight), into: unfolding.into && part(unfolding.into) });
+function sumAndUnfold({ sum, slots, from, to, unfolding }: SumOrder, arithmetic: Arithmetic): void {
+  const stride = slots.length > 1 ? slots[1]!.byteOffset - slots[0].byteOffset : 0;
+  for (let at = from; at < to;) {
+    const slot = at % slots.length;
+    const count = Math.min(to - at, slots.length - slot);
+    arithmetic.sum(sum, slots[slot]!, stride, count, at === 0);
+    at += count;
   }
-}
-
-/** The sum of the squares of all numbers, in double precision, as four sums that are added in the end. */
-export function sumOfSquares(data: Float32Array): number {
-  let [a, b, c, d] = [0, 0, 0, 0];
-  const even = data.length - (data.length % 4);
-  for (let i = 0; i < even; i += 4) {
-    a += data[i]! * data[i]!;
-    b += data[i + 1]! * data[i + 1]!;
-    c += data[i + 2]! * data[i + 2]!;
-    d += data[i + 3]! * data[i + 3]!;
-  }
-  for (let i = even; i < data.length; i++) a += data[i]! * data[i]!;
-  return a + b + (c + d);
+  if (!unfolding) return;
+  if (unfolding.gainBegins) unfolding.gainGradient?.fill(0);
+  unfold(sum, unfolding, arithmetic);
 }
 
 /** What is done with one share of the gradients: matrices of one tensor or under one gain are never in different ones. */
@@ -110,8 +110,8 @@ export interface ShareOrder {
   squares: { gradient: Float32Array; into: Float64Array }[];
 }
 
-export function sumShare({ matrices, gains, squares }: ShareOrder): void {
-  matrices.forEach(sumAndUnfold);
+export function sumShare({ matrices, gains, squares }: ShareOrder, arithmetic: Arithmetic): void {
+  for (const order of matrices) sumAndUnfold(order, arithmetic);
   for (const { from, to } of gains) to.set(from);
-  for (const { gradient, into } of squares) into[0] = sumOfSquares(gradient);
+  for (const { gradient, into } of squares) into[0] = arithmetic.squares(gradient);
 }

@@ -8,8 +8,8 @@ import { InferenceSession, Tensor, listSupportedBackends } from 'onnxruntime-nod
 import { hasTunedAllocator } from '../compute/allocator.ts';
 import { encodeOnnx } from '../graph/onnx.ts';
 import type { Provider } from '../providers.ts';
-import { adamw } from './adamw.ts';
-import { foldPart, sumShare } from './folding.ts';
+import { Arithmetic } from './arithmetic.ts';
+import { fold, sumShare } from './folding.ts';
 import type { Answer, Feed, Order } from './lane.ts';
 
 const provider = workerData as Provider;
@@ -42,8 +42,15 @@ const PROBE = encodeOnnx({
 });
 
 const port = parentPort!;
+interface Held {
+  session: InferenceSession;
+  shared: Record<string, Tensor>;
+  slots: Record<string, Tensor>[];
+}
 /** By lane and name. */
-const sessions = new Map<string, { session: InferenceSession; shared: Record<string, Tensor> }>();
+const sessions = new Map<string, Held>();
+/** By lane. */
+const arithmetics = new Map<number, Arithmetic>();
 
 function tensor({ data, dims }: Feed): Tensor {
   return data instanceof Float32Array ? new Tensor('float32', data, dims) : new Tensor('int64', data, dims);
@@ -74,35 +81,61 @@ let probed: Promise<void> | undefined;
 async function obey(order: Order): Promise<Record<string, Float32Array>> {
   if (provider.name !== 'cpu') await (probed ??= probe());
   const key = `${order.lane} ${order.session}`;
-  if (order.kind === 'load') {
-    const session = await InferenceSession.create(order.model, SESSION_OPTIONS);
-    sessions.set(key, { session, shared: tensors(order.shared) });
-    (order.model.buffer as ArrayBuffer).transfer(0); // this thread's copy; the session has its own
-    return {};
+  switch (order.kind) {
+    case 'load': {
+      const session = await InferenceSession.create(order.model, SESSION_OPTIONS);
+      sessions.set(key, { session, shared: tensors(order.shared), slots: order.slots.map(tensors) });
+      (order.model.buffer as ArrayBuffer).transfer(0); // this thread's copy; the session has its own
+      return {};
+    }
+    case 'run':
+      return run(key, order);
+    case 'share':
+      arithmetics.set(order.lane, new Arithmetic(order.arithmetic));
+      return {};
+    case 'sum':
+      sumShare(order.order, arithmeticOf(order));
+      return {};
+    case 'adamw':
+      arithmeticOf(order).adamw(order.parts, order.numbers);
+      return {};
+    case 'fold':
+      for (const one of order.orders) fold(one, arithmeticOf(order));
+      return {};
+    case 'release':
+      await sessions.get(key)?.session.release();
+      sessions.delete(key);
+      return {};
+    case 'leave':
+      arithmetics.delete(order.lane);
+      return {};
   }
-  if (order.kind === 'adamw') {
-    adamw(order.parts, order.numbers);
-    return {};
-  }
-  if (order.kind === 'fold') {
-    order.orders.forEach(foldPart);
-    return {};
-  }
-  if (order.kind === 'sum') {
-    sumShare(order.order);
-    // Now, and not when the collector comes by: the next outputs are written where these were, into pages that are there.
-    for (const { waves } of order.order.matrices) for (const { buffer } of waves.flat()) (buffer as ArrayBuffer).transfer(0);
-    return {};
-  }
+}
+
+function arithmeticOf({ lane }: Order): Arithmetic {
+  const own = arithmetics.get(lane);
+  if (!own) throw new Error('the lane shares no memory yet');
+  return own;
+}
+
+async function run(key: string, { session: name, feeds, slot }: Order & { kind: 'run' }): Promise<Record<string, Float32Array>> {
   const held = sessions.get(key);
-  if (order.kind === 'release') {
-    sessions.delete(key);
-    await held?.session.release();
-    return {};
-  }
-  if (!held) throw new Error(`the lane holds no session '${order.session}'`);
-  const results = await held.session.run({ ...held.shared, ...tensors(order.feeds) });
-  return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, value.data as Float32Array]));
+  if (!held) throw new Error(`the lane holds no session '${name}'`);
+  const { session, shared, slots } = held;
+  const own = slot === undefined ? {} : slots[slot]!;
+  const results = await session.run(
+    { ...shared, ...tensors(feeds) },
+    Object.fromEntries(session.outputNames.map((output) => [output, own[output] ?? null])),
+  );
+  return Object.fromEntries(
+    Object.entries(results).flatMap(([output, { data }]) => {
+      if (!(output in own)) return [[output, data as Float32Array]];
+      // ONNX Runtime has written into the slot; its binding copies what it returns all the same. Freed now, and not when the collector comes by: the next
+      // copies are written where these were, into pages that are there.
+      ((data as Float32Array).buffer as ArrayBuffer).transfer(0);
+      return [];
+    }),
+  );
 }
 
 let last: Promise<void> = Promise.resolve();

@@ -6,7 +6,7 @@ import { Worker } from 'node:worker_threads';
 import { RatchetError } from '../../core/errors.ts';
 import { currentProvider, nativeEnvironment, providerNeeds, showProvider } from '../providers.ts';
 import type { Provider } from '../providers.ts';
-import type { AdamwNumbers, AdamwPart } from './adamw.ts';
+import type { AdamwNumbers, AdamwPart, LaneMemory, SharedArithmetic } from './arithmetic.ts';
 import type { FoldOrder, ShareOrder } from './folding.ts';
 
 /** A tensor on its way to a session; over a SharedArrayBuffer it is not copied. */
@@ -15,13 +15,16 @@ export interface Feed {
   dims: number[];
 }
 export type Question = { session: string } & (
-  | { kind: 'load'; model: Uint8Array; shared: Record<string, Feed> }
-  | { kind: 'run'; feeds: Record<string, Feed> }
+  | { kind: 'load'; model: Uint8Array; shared: Record<string, Feed>; slots: Record<string, Feed>[] }
+  | { kind: 'run'; feeds: Record<string, Feed>; slot: number | undefined }
+  | { kind: 'share'; arithmetic: SharedArithmetic }
   | { kind: 'adamw'; parts: AdamwPart[]; numbers: AdamwNumbers }
   | { kind: 'fold'; orders: FoldOrder[] }
   | { kind: 'sum'; order: ShareOrder }
   /** Frees a session; one that was never made is freed already. */
   | { kind: 'release' }
+  /** Frees the shared memory, as far as this lane is concerned. */
+  | { kind: 'leave' }
 );
 /** `lane`: whose session is meant, where several lanes share a thread. */
 export type Order = Question & { id: number; lane: number };
@@ -153,16 +156,27 @@ export class Lane {
     await this.#thread.ask(this.#number, { kind: 'release', session: '' });
   }
 
-  /** Makes a session from an ONNX model. `shared` tensors are fed to every run; over a SharedArrayBuffer they may change between runs. */
-  async load(session: string, model: Uint8Array, shared: Record<string, Feed> = {}): Promise<void> {
+  /**
+   * Makes a session from an ONNX model. `shared` tensors are fed to every run; over shared memory they may change between runs. `slots` are places, in shared
+   * memory too, that a run can leave outputs in, by their names.
+   */
+  async load(session: string, model: Uint8Array, shared: Record<string, Feed> = {}, slots: Record<string, Feed>[] = []): Promise<void> {
     this.#sessions.add(session);
-    await this.#thread.ask(this.#number, { kind: 'load', session, model, shared });
+    await this.#thread.ask(this.#number, { kind: 'load', session, model, shared, slots });
   }
 
-  /** Runs a session and returns its outputs, flat. The feeds are handed over: their arrays are empty afterwards, unless they are shared memory. */
-  run(session: string, feeds: Record<string, Feed>): Promise<Record<string, Float32Array>> {
+  /**
+   * Runs a session and returns its outputs, flat, but those that a slot has a place for: they are there. The feeds are handed over: their arrays are empty
+   * afterwards, unless they are shared memory.
+   */
+  run(session: string, feeds: Record<string, Feed>, slot?: number): Promise<Record<string, Float32Array>> {
     const own = Object.values(feeds).flatMap(({ data: { buffer } }) => (buffer instanceof ArrayBuffer ? [buffer] : []));
-    return this.#thread.ask(this.#number, { kind: 'run', session, feeds }, [...new Set(own)]);
+    return this.#thread.ask(this.#number, { kind: 'run', session, feeds, slot }, [...new Set(own)]);
+  }
+
+  /** Lets the lane work on a memory: `adamw`, `fold` and `sum` need it. */
+  async share({ shared }: LaneMemory): Promise<void> {
+    await this.#thread.ask(this.#number, { kind: 'share', session: 'arithmetic', arithmetic: shared });
   }
 
   /** A step of AdamW on parameters and state in shared memory. */
@@ -175,10 +189,9 @@ export class Lane {
     await this.#thread.ask(this.#number, { kind: 'fold', session: 'fold', orders });
   }
 
-  /** Adds gradients to sums in shared memory, and unfolds them in the end. What is added is handed over: its arrays are empty afterwards. */
+  /** Adds gradients to sums in shared memory, and unfolds them in the end. */
   async sum(order: ShareOrder): Promise<void> {
-    const buffers = order.matrices.flatMap(({ waves }) => waves.flat().map(({ buffer }) => buffer as ArrayBuffer));
-    await this.#thread.ask(this.#number, { kind: 'sum', session: 'sum', order }, [...new Set(buffers)]);
+    await this.#thread.ask(this.#number, { kind: 'sum', session: 'sum', order });
   }
 
   /**
@@ -191,6 +204,7 @@ export class Lane {
     const sessions = [...this.#sessions];
     this.#sessions.clear();
     await Promise.all(sessions.map((session) => this.#thread.ask(this.#number, { kind: 'release', session })));
+    await this.#thread.ask(this.#number, { kind: 'leave', session: 'arithmetic' });
   }
 }
 

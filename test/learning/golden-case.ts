@@ -2,13 +2,13 @@
 import { readFileSync } from 'node:fs';
 import { parseConfig } from '../../learning/config.ts';
 import { createDecoder } from '../../learning/decoder.ts';
-import { GradientLanes } from '../../learning/gradient-lanes.ts';
 import type { Lane } from '../../learning/lanes/lane.ts';
 import { mergeAdapter, parseAdapterConfig } from '../../learning/lora.ts';
 import type { Adapter } from '../../learning/lora.ts';
 import { readSafetensors } from '../../learning/safetensors.ts';
 import { createTrainer } from '../../learning/trainer.ts';
 import type { Batch, Model, OptimizerOptions, Tensor } from '../../learning/types.ts';
+import { gradientsOn } from './reference.ts';
 
 /** Largest allowed difference: absolute for outputs, loss and weights, relative to a tensor's largest element for gradients. */
 export const TOLERANCE = 1e-4;
@@ -68,10 +68,7 @@ export async function compareWithGolden(file: string, lane: Lane): Promise<Diffe
   const found = await outputsOf(adapter ? mergeAdapter(model, adapter) : model, first);
   worst.outputs = difference(found, tensors.get('outputs')!.data);
 
-  const engine = new GradientLanes(config, first.terms.objective, adapter?.config);
-  const all = new Map([...model.tensors, ...(adapter?.tensors ?? [])]);
-  engine.open([lane], all);
-  const { loss, gradients } = await engine.compute([first], all);
+  const { loss, gradients } = await (await gradientsOn([lane], model, first.terms.objective, adapter))([first]);
   worst.loss = Math.abs(loss - (json('loss') as number));
   const expected = group('gradients/');
   const [ours, theirs] = [[...gradients.keys()].sort().join(), [...expected.keys()].sort().join()];

@@ -3,9 +3,8 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { sha256 } from '../../core/digest.ts';
 import { Random } from '../../core/random.ts';
-import { GradientLanes } from '../../learning/gradient-lanes.ts';
 import { Lane } from '../../learning/lanes/lane.ts';
-import { randomBatch, tinyModel } from './reference.ts';
+import { gradientsOn, randomBatch, tinyModel } from './reference.ts';
 
 const model = tinyModel(3);
 const lanes = [new Lane(), new Lane(), new Lane()];
@@ -25,17 +24,14 @@ function withMethod<K extends 'run' | 'sum'>(lane: Lane, method: K, other: Lane[
 }
 
 /** Digests of all gradients. */
-async function digests(engine: GradientLanes, count: number): Promise<Record<string, string>> {
-  const { loss, gradients, squares } = await engine.compute(batches(count), model.tensors);
+async function digests(compute: Compute, count: number): Promise<Record<string, string>> {
+  const { loss, gradients, squares } = await compute(batches(count));
   const named = [...gradients].map(([name, data]) => [name, sha256(new Uint8Array(data.slice().buffer))]);
   return { ...Object.fromEntries(named), loss: String(loss), squares: JSON.stringify([...squares]) };
 }
 
-function engineOn(own: Lane[]): GradientLanes {
-  const engine = new GradientLanes(model.config, 'crossEntropy');
-  engine.open(own, model.tensors);
-  return engine;
-}
+const computeOn = (own: Lane[]) => gradientsOn(own, model, 'crossEntropy');
+type Compute = Awaited<ReturnType<typeof computeOn>>;
 
 test('no lane is given a second micro-batch that another lane may be left without', async () => {
   for (const [count, used] of [
@@ -58,7 +54,7 @@ test('no lane is given a second micro-batch that another lane may be left withou
         }
       });
     });
-    await digests(engineOn(watched), count);
+    await digests(await computeOn(watched), count);
     assert.equal(left, 0);
   }
 });
@@ -74,14 +70,14 @@ test('many micro-batches on one to three lanes of changing speed give the same b
         return outputs;
       }),
     );
-    found.push(await digests(engineOn(uneven), 17));
+    found.push(await digests(await computeOn(uneven), 17));
   }
   for (const one of found) assert.deepEqual(one, found[0]);
 });
 
 for (const method of ['run', 'sum'] as const)
   test(`a lane that fails in '${method}' fails the step, and the next step is as if nothing had been`, async () => {
-    const wanted = await digests(engineOn(lanes.slice(0, 2)), 10);
+    const wanted = await digests(await computeOn(lanes.slice(0, 2)), 10);
     let calls = 0;
     const failing = lanes.slice(0, 2).map((lane) => {
       const own = lane[method].bind(lane) as (...question: unknown[]) => Promise<never>;
@@ -89,7 +85,7 @@ for (const method of ['run', 'sum'] as const)
         ++calls === 3 ? Promise.reject(new Error('out of luck')) : own(...question),
       );
     });
-    const engine = engineOn(failing);
-    await assert.rejects(digests(engine, 10), /out of luck/);
-    assert.deepEqual(await digests(engine, 10), wanted);
+    const compute = await computeOn(failing);
+    await assert.rejects(digests(compute, 10), /out of luck/);
+    assert.deepEqual(await digests(compute, 10), wanted);
   });

@@ -146,7 +146,7 @@ test('the emitted file is well formed and readable: nodes say where they belong,
       type.tensorType.shape?.dim?.map((d) => d.dimParam ?? Number(d.dimValue)) ?? [],
     ]),
   );
-  assert.deepEqual(dims.get('d model.layers.0.mlp.up_proj.weight'), [12, 8]);
+  assert.deepEqual(dims.get('d model.layers.0.mlp.up_proj.weight'), [8, 12]);
   assert.deepEqual(dims.get(graph.node.find(({ opType }) => opType === 'QuickGelu')!.output[0]!), ['T*R', 12]);
   for (const name of made)
     if (!graph.input.some((one) => one.name === name) && !graph.initializer.some((one) => one.name === name))

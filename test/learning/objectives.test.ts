@@ -2,11 +2,10 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Random } from '../../core/random.ts';
-import { GradientLanes } from '../../learning/gradient-lanes.ts';
 import { Lane } from '../../learning/lanes/lane.ts';
 import { createTrainer } from '../../learning/trainer.ts';
 import type { Batch } from '../../learning/types.ts';
-import { VARIANTS, chain, doubles, loss, needsScores, objectiveOf, randomBatch, tinyModel } from './reference.ts';
+import { VARIANTS, chain, doubles, gradientsOn, loss, needsScores, objectiveOf, randomBatch, tinyModel } from './reference.ts';
 import type { Variant } from './reference.ts';
 
 let lanes: Lane[];
@@ -40,9 +39,7 @@ for (const { variant, ...options } of cases) {
       const random = new Random(['objectives', variant, seed]);
       const batches = [randomBatch(variant, random, 11), randomBatch(variant, random, 11)];
       const objective = objectiveOf(variant);
-      const engine = new GradientLanes(model.config, objective);
-      engine.open(lanes, model.tensors);
-      const found = await engine.compute(batches, model.tensors);
+      const found = await (await gradientsOn(lanes, model, objective))(batches);
       const weights = doubles(model);
       const expected = () => batches.reduce((sum, batch) => sum + loss(model.config, weights, batch), 0);
       assert.ok(Math.abs(found.loss - expected()) < 1e-5 * (1 + Math.abs(expected())), `loss ${found.loss}, reference ${expected()}`);
@@ -73,8 +70,7 @@ test('the preference loss of a hand-computed case', async () => {
   // and the loss is weight * log(1 + exp(beta * margin)) + nllWeight * log 4.
   const model = tinyModel(3);
   model.tensors.get('lm_head.weight')!.data.fill(0);
-  const engine = new GradientLanes(model.config, 'preference');
-  engine.open(lanes, model.tensors);
+  const compute = await gradientsOn(lanes, model, 'preference');
   const batch: Batch = {
     trees: [chain([1, 2, 3])],
     terms: {
@@ -97,7 +93,7 @@ test('the preference loss of a hand-computed case', async () => {
       beta: 0.8,
     },
   };
-  const { loss: found } = await engine.compute([batch], model.tensors);
+  const { loss: found } = await compute([batch]);
   const expected = 2 * Math.log(1 + Math.exp(0.8 * 0.5)) + 0.25 * Math.log(4);
   assert.ok(Math.abs(found - expected) < 1e-6, `${found}, by hand ${expected}`);
 });
@@ -109,9 +105,8 @@ test('batches without terms, pairs or actions have loss 0 and gradient 0', async
     { objective: 'preference', reads: [], allowed: [], actions: [], nllWeights: [], pairs: [], beta: 1 },
   ];
   for (const terms of empty) {
-    const engine = new GradientLanes(model.config, terms.objective);
-    engine.open(lanes, model.tensors);
-    const { loss: found, gradients } = await engine.compute([{ trees: [chain([1, 2])], terms }], model.tensors);
+    const compute = await gradientsOn(lanes, model, terms.objective);
+    const { loss: found, gradients } = await compute([{ trees: [chain([1, 2])], terms }]);
     assert.equal(found + 0, 0);
     for (const [name, gradient] of gradients)
       assert.ok(

@@ -70,6 +70,7 @@ const OPERATORS: Record<string, (bench: Bench) => Value> = {
   },
   first: (b) => op.mul(op.first(b.x('X', 'A'), 'C'), b.x('C', 'A')),
   linear: (b) => op.linear(b.x('A', 'B'), b.x('C', 'B')),
+  'linear, held transposed': (b) => op.linear(b.x('A', 'B'), b.x('B', 'C')),
   'matmul, a and b transposed': (b) => op.matmul(b.x('A', 'C', 'B'), b.x('A', 'D', 'C'), { transA: true, transB: true, alpha: 0.5 }),
   'matmul, a transposed': (b) => op.matmul(b.x('A', 'C', 'B'), b.x('A', 'C', 'D'), { transA: true }),
   'matmul, both in batch order': (b) =>

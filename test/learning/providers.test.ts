@@ -12,7 +12,6 @@ import { Random } from '../../core/random.ts';
 import { numericFingerprint } from '../../learning/compute/fingerprint.ts';
 import { diagnoseAccelerators } from '../../learning/diagnose.ts';
 import { graphicsDevices, parseNvidia } from '../../learning/devices.ts';
-import { GradientLanes } from '../../learning/gradient-lanes.ts';
 import { createDecoder } from '../../learning/decoder.ts';
 import { gradients } from '../../learning/graph/gradient.ts';
 import { Graph } from '../../learning/graph/graph.ts';
@@ -25,7 +24,7 @@ import { Lane } from '../../learning/lanes/lane.ts';
 import type { Feed } from '../../learning/lanes/lane.ts';
 import { decodeGraph } from '../../learning/llama.ts';
 import { currentProvider, parseProvider, PROVIDER_NAMES, showProvider } from '../../learning/providers.ts';
-import { randomBatch, tinyModel } from './reference.ts';
+import { gradientsOn, randomBatch, tinyModel } from './reference.ts';
 
 const CPU = { name: 'cpu', device: 0 } as const;
 const VARIABLE = 'RATCHET_EXECUTION_PROVIDER';
@@ -282,9 +281,8 @@ describe('graphs for other providers', () => {
     const [own, other] = await Promise.all(
       ['cpu', 'webgpu'].map(async (name) => {
         const lanes = [new Lane(CPU)];
-        const engine = new GradientLanes(model.config, 'preference');
-        await under(name, () => engine.open(lanes, model.tensors));
-        const { gradients: all } = await engine.compute(batches, model.tensors);
+        const compute = await under(name, () => gradientsOn(lanes, model, 'preference'));
+        const { gradients: all } = await compute(batches);
         await lanes[0]!.close();
         return all;
       }),

@@ -4,6 +4,10 @@
  * It knows no packing, folding, caching or graphs: every node is read as the end of its own path.
  */
 import { Random } from '../../core/random.ts';
+import { GradientLanes } from '../../learning/gradient-lanes.ts';
+import { LaneMemory } from '../../learning/lanes/arithmetic.ts';
+import type { Lane } from '../../learning/lanes/lane.ts';
+import type { Adapter } from '../../learning/lora.ts';
 import { initModel, llamaConfig, toScoreModel, withValueHead } from '../../learning/model.ts';
 import type {
   ActionTerms,
@@ -282,4 +286,14 @@ function randomTerms(variant: Variant, reads: Read[], random: Random, vocabulary
     entropyWeights: reads.map(() => random.normal()),
     ...(variant.includes('all options') ? { values: weights.map((weight) => ({ read: read(), target: random.normal(), weight })) } : {}),
   };
+}
+
+/** Gradient lanes on lanes, as a trainer opens them: the loss of batches and the gradients of a model's (and its adapter's) tensors. */
+export async function gradientsOn(lanes: Lane[], model: Model, objective: Objective, adapter?: Adapter) {
+  const memory = await LaneMemory.create();
+  await Promise.all(lanes.map((lane) => lane.share(memory)));
+  const engine = new GradientLanes(model.config, objective, adapter?.config);
+  engine.open(lanes, memory);
+  const tensors = memory.copies(new Map([...model.tensors, ...(adapter?.tensors ?? [])]));
+  return (batches: Batch[]) => engine.compute(batches, tensors);
 }

@@ -4,14 +4,13 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { sha256 } from '../../core/digest.ts';
 import { Random } from '../../core/random.ts';
-import { GradientLanes } from '../../learning/gradient-lanes.ts';
 import { Lane } from '../../learning/lanes/lane.ts';
 import { initModel, llamaConfig } from '../../learning/model.ts';
 import { writeSafetensors } from '../../learning/safetensors.ts';
 import { createTrainer } from '../../learning/trainer.ts';
 import type { TrainerOptions } from '../../learning/trainer.ts';
 import type { Batch, Model, OptimizerOptions, Trainer } from '../../learning/types.ts';
-import { chain, randomBatch, tinyModel } from './reference.ts';
+import { chain, gradientsOn, randomBatch, tinyModel } from './reference.ts';
 import type { Variant } from './reference.ts';
 
 const ADAMW: OptimizerOptions = { kind: 'adamw', beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: 0.1, clipNorm: 1 };
@@ -36,9 +35,7 @@ async function withTrainer<T>(model: Model, options: Partial<TrainerOptions>, us
 async function gradientsOf(model: Model, batches: Batch[]): Promise<Map<string, Float32Array>> {
   const lane = new Lane();
   try {
-    const engine = new GradientLanes(model.config, 'crossEntropy');
-    engine.open([lane], model.tensors);
-    return (await engine.compute(batches, model.tensors)).gradients;
+    return (await (await gradientsOn([lane], model, 'crossEntropy'))(batches)).gradients;
   } finally {
     await lane.close();
   }
