@@ -3,7 +3,7 @@ import { currentProvider } from '../providers.ts';
 import { AxisError, showAxes } from './graph.ts';
 import type { Backward, Value } from './graph.ts';
 import { DATA_TYPE } from './onnx.ts';
-import { exp, expand, logSoftmax, matmul, mul, one, requireRank, reshape, scale, zeros } from './operators.ts';
+import { expand, logSoftmax, matmul, mul, one, requireRank, reshape, scale, softmax, zeros } from './operators.ts';
 
 /** Rows (or elements) of x along its outermost axis: out[p] = x[index[p]]. */
 export function gather(x: Value, index: Value): Value {
@@ -80,14 +80,16 @@ export function gatherColumns(x: Value, index: Value): Value {
   );
 }
 
-/** The log-probability [P, 1] of column index[p] under softmax(x[p]), x [P, V]. The gradient, onehot - softmax, is made in place of the probabilities. */
+/**
+ * The log-probability [P, 1] of column index[p] under softmax(x[p]), x [P, V]. The gradient, onehot - softmax, is made in place of the probabilities, which are
+ * a softmax again: a third of what exp of the log-probabilities costs.
+ */
 export function logLikelihood(x: Value, index: Value): Value {
-  const y = logSoftmax(x);
-  const picked = gatherColumns(y, index);
+  const picked = gatherColumns(logSoftmax(x), index);
   return picked.graph.alias('logLikelihood', picked, picked.axes, [x, index], ([dy]) => {
     const ones = expand(x.graph.scalar(-1), index.axes);
     const attributes = { axis: 1, reduction: 'add' };
-    const wrong = one(x.graph.node('ScatterElements', [exp(y), index, ones], { outputs: [{ axes: x.axes }], attributes }));
+    const wrong = one(x.graph.node('ScatterElements', [softmax(x), index, ones], { outputs: [{ axes: x.axes }], attributes }));
     return [mul(wrong, scale(dy!, -1)), undefined];
   });
 }
