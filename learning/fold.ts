@@ -101,7 +101,7 @@ export function trainedTensors(matrices: readonly FoldedMatrix[]): Map<string, s
 
 /**
  * What turns gradients of folded matrices into those of the tensors, in `gradients` by the name of the tensor's first matrix; those of gains come into
- * `gains`, by their names. Matrices of one tensor, as the embeddings and a tied head, are summed. One entry for each trained matrix, to be used in this order.
+ * `gains`, by their names. Matrices of one tensor, as the embeddings and a tied head, are summed. One entry for each matrix, all of them trained, to be used in this order.
  */
 export function unfoldings(
   matrices: readonly FoldedMatrix[],
@@ -111,8 +111,7 @@ export function unfoldings(
 ): Unfolding[] {
   const first = new Map<string, string>();
   const met = new Set<string>();
-  return matrices.flatMap(({ name, tensor, gain, factor, inputs, transposed, trained }) => {
-    if (!trained) return [];
+  return matrices.map(({ name, tensor, gain, factor, inputs, transposed }) => {
     const adds = first.has(tensor);
     if (!adds) first.set(tensor, name);
     const gainBegins = gain !== undefined && !met.has(gain);

@@ -8,8 +8,9 @@ import { foldOrders, foldShares, foldedMatrices, graphShape, trainedTensors, unf
 import type { FoldedMatrix } from './fold.ts';
 import { dependsOn, gradients } from './graph/gradient.ts';
 import type { LaneMemory } from './lanes/arithmetic.ts';
+import { foldPart } from './lanes/folding.ts';
 import type { ShareOrder } from './lanes/folding.ts';
-import { SHARES_PER_LANE, keepBusy, mayTake, spread } from './lanes/lane.ts';
+import { SHARES_PER_LANE, keepBusy, mayTake, sharedFloats, spread } from './lanes/lane.ts';
 import type { Feed, Lane } from './lanes/lane.ts';
 import { head, llamaGraph, llamaWeights, treeStates, valueHead } from './llama.ts';
 import type { AdapterConfig } from './lora.ts';
@@ -80,8 +81,9 @@ export class GradientLanes {
   #lanes: Lane[] = [];
   #memory: LaneMemory | undefined;
   #slotCount = 0;
-  /** The matrices that are summed and folded together. */
+  /** The trained matrices that are summed and folded together. */
   #shares: FoldedMatrix[][] = [];
+  /** Whether the matrices that are not trained have been folded. */
   #folded = false;
 
   /** With an adapter only its tensors have gradients; all `tensors` below are then those of the model and of the adapter together. */
@@ -97,10 +99,14 @@ export class GradientLanes {
   open(lanes: Lane[], memory: LaneMemory): void {
     this.#lanes = lanes;
     this.#memory = memory;
-    this.#shares = foldShares(this.#list, SHARES_PER_LANE * lanes.length);
+    this.#shares = foldShares(
+      this.#list.filter(({ trained }) => trained),
+      SHARES_PER_LANE * lanes.length,
+    );
     for (const matrix of this.#list) {
       const { name, gain, outputs, inputs, transposed, trained } = matrix;
-      const own = memory.floats(outputs * inputs);
+      // What is not trained is only read, and need not take of the memory's bound.
+      const own = trained ? memory.floats(outputs * inputs) : sharedFloats(outputs * inputs);
       this.#matrices.set(name, own);
       this.#shared[name] = { data: own, dims: graphShape(matrix) };
       if (trained) {
@@ -119,11 +125,12 @@ export class GradientLanes {
     for (const [name, { length }] of this.#sums) this.#slots.set(name, memory.row(length, this.#slotCount));
   }
 
-  /** The lanes fold the matrices: all of them at first, then those that training changes. */
+  /** The lanes fold the matrices that training changes; the others are folded once. */
   async #fold(tensors: ReadonlyMap<string, Tensor>): Promise<void> {
-    const wanted = ({ trained }: FoldedMatrix) => trained || !this.#folded;
-    await spread(this.#lanes, this.#shares, (lane, share) => lane.fold(foldOrders(share.filter(wanted), tensors, this.#matrices)));
+    const frozen = this.#folded ? [] : this.#list.filter(({ trained }) => !trained);
+    foldOrders(frozen, tensors, this.#matrices).forEach(foldPart);
     this.#folded = true;
+    await spread(this.#lanes, this.#shares, (lane, share) => lane.fold(foldOrders(share, tensors, this.#matrices)));
   }
 
   #session(form: Form): Promise<ReadonlySet<string>> {
@@ -144,14 +151,14 @@ export class GradientLanes {
   }
 
   /**
-   * The loss and the gradient of every trained tensor (by its name), summed over the micro-batches, with the sum of its squares. `tensors` must be in the
-   * memory of the lanes, and only trained ones may differ from those of the call before. The arrays are overwritten by the next call.
+   * The loss and the gradient of every trained tensor (by its name), summed over the micro-batches, with the sum of its squares. Trained `tensors`, and
+   * all gains, must be in the memory of the lanes; only trained ones may differ from those of the call before. The arrays are overwritten by the next call.
    */
   async compute(
     batches: Batch[],
     tensors: ReadonlyMap<string, Tensor>,
   ): Promise<{ loss: number; gradients: Map<string, Float32Array>; squares: Map<string, number> }> {
-    for (const { data } of tensors.values()) this.#memory!.mustOwn(data);
+    for (const [name, { shape, data }] of tensors) if (shape.length === 1 || this.#holders.has(name)) this.#memory!.mustOwn(data);
     const limits = { vocabulary: this.#config.vocab_size, context: this.#config.max_position_embeddings };
     const forms = batches.map(({ terms }) => formOf(terms));
     const given: ReadonlySet<string>[] = [];
@@ -202,10 +209,9 @@ export class GradientLanes {
 
   /** Adds the gradients of micro-batches `from` to `to` to the sums of a share; with `tensors`, after the last ones, makes gradients of these of them. */
   #order(share: readonly FoldedMatrix[], from: number, to: number, tensors: ReadonlyMap<string, Tensor> | undefined): ShareOrder {
-    const trained = share.filter((matrix) => matrix.trained);
-    const unfolding = tensors ? unfoldings(trained, tensors, this.#gradients, this.#gains) : [];
-    const own = new Set(trained.flatMap(({ tensor, gain }) => (gain === undefined ? [tensor] : [tensor, gain])));
-    const matrices = trained.map(({ name }, i) => {
+    const unfolding = tensors ? unfoldings(share, tensors, this.#gradients, this.#gains) : [];
+    const own = new Set(share.flatMap(({ tensor, gain }) => (gain === undefined ? [tensor] : [tensor, gain])));
+    const matrices = share.map(({ name }, i) => {
       return { sum: this.#sums.get(name)!, slots: this.#slots.get(name)!, from, to, unfolding: unfolding[i] };
     });
     if (!tensors) return { matrices, gains: [], squares: [] };

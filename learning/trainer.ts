@@ -59,7 +59,10 @@ class LlamaTrainer implements Trainer {
     this.#config = { ...model.config };
     this.#held = held;
     this.#memory = memory;
-    this.#tensors = memory.copies(model.tensors);
+    // Matrices that an adapter leaves as they are need not take of the memory's bound.
+    const inMemory = ({ shape }: Tensor) => !options.adapter || shape.length === 1;
+    const copies = memory.copies(new Map([...model.tensors].filter(([, tensor]) => inMemory(tensor))));
+    this.#tensors = new Map([...model.tensors].map(([name, tensor]) => [name, copies.get(name) ?? copyTensor(tensor)]));
     if (options.adapter) {
       checkAdapter(model.config, options.adapter);
       if (options.factors) throw badInput('factors', 'given', 'none beside an adapter: the tables are not trained');

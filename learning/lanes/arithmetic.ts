@@ -149,15 +149,26 @@ export class LaneMemory {
   readonly #memory: SharedMemory;
   /** All objects that have stood for the memory: every growth makes another one. */
   readonly #buffers = new WeakSet<ArrayBufferLike>();
+  /**
+   * As many bytes again that nobody touches, so that they cost nothing: V8's collector counts these but not WebAssembly's memory, and without them would let
+   * the memories of one closed trainer after another lie (`test/learning/arithmetic.test.ts`).
+   */
+  readonly #counted: ArrayBuffer[] = [];
   #used = LINE;
 
   private constructor(module: object) {
-    this.#memory = new WebAssembly.Memory({ initial: 1n, maximum: BigInt(MOST_PAGES), address: 'i64', shared: true });
+    try {
+      this.#memory = new WebAssembly.Memory({ initial: 1n, maximum: BigInt(MOST_PAGES), address: 'i64', shared: true });
+    } catch (error) {
+      const text = `no room for ${MOST_PAGES * PAGE} addresses, of which a trainer uses what it needs (a bound on virtual memory, as of ulimit -v?)`;
+      throw new RatchetError('OutOfMemory', text, { cause: error });
+    }
     this.#buffers.add(this.#memory.buffer);
     this.shared = { module, memory: this.#memory };
     this.arithmetic = new Arithmetic(this.shared);
   }
 
+  /** Throws OutOfMemory where the system bounds addresses. */
   static async create(): Promise<LaneMemory> {
     compiled ??= compile();
     return new LaneMemory(await compiled);
@@ -171,6 +182,7 @@ export class LaneMemory {
     if (missing > 0) {
       const more = Math.max(missing, Math.min(GROWTH, MOST_PAGES - pages));
       try {
+        this.#counted.push(new ArrayBuffer(more * PAGE));
         this.#memory.grow(BigInt(more));
         this.#buffers.add(this.#memory.buffer);
       } catch (error) {

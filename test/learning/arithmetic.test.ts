@@ -90,3 +90,12 @@ test('arrays of a memory do not touch each other, also when it has grown, and ot
   assert.throws(() => own.floats(2 ** 33), { type: 'OutOfMemory', message: /at most 17179869184/ });
   assert.equal(own.floats(3).length, 3);
 });
+
+test("the collector is told of a memory's size, which costs nothing until it is used", async () => {
+  const own = await LaneMemory.create();
+  const before = process.memoryUsage();
+  const array = own.floats(2 ** 26);
+  const after = process.memoryUsage();
+  assert.ok(after.arrayBuffers - before.arrayBuffers >= array.byteLength);
+  assert.ok(after.rss - before.rss < array.byteLength / 4);
+});
