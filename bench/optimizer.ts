@@ -1,5 +1,5 @@
 /**
- * Where AdamW belongs: the optimizer as it is (plain loops on a lane, over weights in place) against the same arithmetic as an ONNX graph on
+ * Where AdamW belongs: the optimizer as it is (WebAssembly on a lane, over weights in place) against the same arithmetic in plain loops, and as an ONNX graph on
  * a lane, whose new weights and moments are outputs. CPU time of the whole process per step, in turns: `node bench/optimizer.ts [million parameters]`.
  */
 import { Graph } from '../learning/graph/graph.ts';
@@ -84,27 +84,49 @@ async function graphStep(): Promise<void> {
   for (const [name, { data }] of Object.entries(shared)) if (!name.startsWith('g ')) (data as Float32Array).set(out[`new ${name}`]!);
 }
 
+/** The same step in this thread, one number after the other. */
+const looped = names.map(() => ({ p: noise(0.1), m: new Float32Array(rows * WIDTH), v: new Float32Array(rows * WIDTH), g: noise(0.01) }));
+let loopSteps = 0;
+async function loopStep(): Promise<void> {
+  loopSteps++;
+  const { beta1, beta2, weightDecay } = OPTIONS;
+  const correction = Math.sqrt(1 - beta2 ** loopSteps);
+  const [size, epsilon, decay] = [(RATE * correction) / (1 - beta1 ** loopSteps), OPTIONS.epsilon * correction, 1 - RATE * weightDecay];
+  for (const { p, m, v, g } of looped)
+    for (let i = 0; i < p.length; i++) {
+      const d = g[i]!;
+      const first = beta1 * m[i]! + (1 - beta1) * d;
+      const second = beta2 * v[i]! + (1 - beta2) * d * d;
+      m[i] = first;
+      v[i] = second;
+      p[i] = p[i]! * decay - (size * first) / (Math.sqrt(second) + epsilon);
+    }
+}
+
 async function cpuMs(step: () => Promise<void>): Promise<number> {
   const before = cpuSeconds();
   for (let i = 0; i < STEPS; i++) await step();
   return (1000 * (cpuSeconds() - before)) / STEPS;
 }
-const times: { loops: number; graph: number }[] = [];
+const contestants = { lanes: () => optimizer.step(gradients, 1, { learningRate: RATE }), loops: loopStep, graph: graphStep };
+type Name = keyof typeof contestants;
+const times: Record<Name, number>[] = [];
 for (let round = 0; round < ROUNDS; round++) {
-  const loops = await cpuMs(() => optimizer.step(gradients, 1, { learningRate: RATE }));
-  times.push({ loops, graph: await cpuMs(graphStep) });
+  const taken: Partial<Record<Name, number>> = {};
+  for (const [name, step] of Object.entries(contestants)) taken[name as Name] = await cpuMs(step);
+  times.push(taken as Record<Name, number>);
 }
 let difference = 0;
-for (const name of names) {
-  const [a, b] = [parameters.get(name)!.data, shared[`p ${name}`]!.data as Float32Array];
-  for (let i = 0; i < a.length; i++) difference = Math.max(difference, Math.abs(a[i]! - b[i]!));
+for (const [k, name] of names.entries()) {
+  const a = parameters.get(name)!.data;
+  for (const b of [shared[`p ${name}`]!.data as Float32Array, looped[k]!.p])
+    for (let i = 0; i < a.length; i++) difference = Math.max(difference, Math.abs(a[i]! - b[i]!));
 }
 const median = (list: number[]) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)]!;
-const loops = median(times.map((time) => time.loops));
-const graph = median(times.map((time) => time.graph));
-const ratio = median(times.map((time) => time.graph / time.loops));
-console.log(
-  `${(16 * rows * WIDTH) / 1e6} M parameters: loops ${loops.toFixed(1)} ms CPU a step, graph ${graph.toFixed(1)}; graph / loops ${ratio.toFixed(2)}`,
-);
+console.log(`${(16 * rows * WIDTH) / 1e6} M parameters, ms of CPU a step:`);
+for (const name of Object.keys(contestants) as Name[]) {
+  const ratio = median(times.map((time) => time[name] / time.lanes));
+  console.log(`${name.padEnd(5)} ${median(times.map((time) => time[name])).toFixed(1)}, ${ratio.toFixed(2)} times that of the lanes`);
+}
 console.log(`largest difference of a weight after ${ROUNDS * STEPS} steps: ${difference}`);
 await lane.close();

@@ -1,7 +1,7 @@
 /**
  * Numbers that the lanes of one trainer share, and the arithmetic on them that a step does once for all weights, outside its graphs: WebAssembly
- * (`arithmetic.wat`) on WebAssembly's memory, because it is bound by memory and by vector units, of which JavaScript uses neither well: three to five times faster
- * (`bench/optimizer.ts`). Additions and products are float32, as in PyTorch. Everything else of a thread sees the same numbers as typed arrays.
+ * (`arithmetic.wat`) on WebAssembly's memory, because it is bound by memory and by vector units, of which JavaScript uses neither well: AdamW takes a third
+ * of the time (`bench/optimizer.ts`). Additions and products are float32, as in PyTorch. Everything else of a thread sees the same numbers as typed arrays.
  */
 import { readFileSync } from 'node:fs';
 import { RatchetError } from '../../core/errors.ts';
