@@ -10,8 +10,8 @@ import { constants } from 'node:os';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The first Node that runs TypeScript files without a flag in a long-term release. Kept equal to `engines` in package.json by a test. */
-const LEAST_NODE = [22, 18];
+/** The first long-term release that runs TypeScript files and 64-bit WebAssembly memories without a flag. Kept equal to `engines` in package.json by a test. */
+const LEAST_NODE = [24, 0];
 /** Set for the process that was handed over to, so that a broken dependency cannot hand over for ever. */
 const HANDED_OVER = 'RATCHET_HANDED_OVER';
 /** What is sent to this process is meant for the one that it handed over to: asking it to end, to write checkpoints, to draw anew. */

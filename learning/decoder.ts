@@ -258,5 +258,5 @@ export async function createDecoder(model: Model, options: { rows: number; conte
     throw badInput('context', context, `1 to ${most}, what the model can read`);
   const parameters = parameterCount(model.tensors);
   requireMemory(`decoding with ${showParameters(parameters)}`, readingBytes(parameters));
-  return new LlamaDecoder(model, rows, context, await openLanes(lanes, async () => undefined));
+  return new LlamaDecoder(model, rows, context, await openLanes(lanes, (lane) => lane.ready()));
 }

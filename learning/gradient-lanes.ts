@@ -22,10 +22,12 @@ import type { Batch, LlamaConfig, Objective, Tensor } from './types.ts';
 
 /**
  * Slots for each lane, which bound how many micro-batches' gradients are held at a time: sums wait for a lane that has nothing to run, as long as there is a
- * free slot and all slots together are within `HELD_BYTES` (or there is one for each lane).
+ * free slot and all slots together are within `HELD_BYTES` (or there is one for each lane, if the memory has room for that).
  */
 const SLOTS_PER_LANE = 4;
 const HELD_BYTES = 512 * 2 ** 20;
+/** Left of a memory's bound by slots: what lies between arrays. */
+const SPARE_BYTES = 2 ** 24;
 
 /**
  * The graph of one micro-batch: the loss, and one gradient per folded matrix that is trained (and matters to it: a value head may not). `inputs` are the
@@ -53,8 +55,6 @@ export function trainingGraph(
 }
 const gradientName = (name: string) => `d ${name}`;
 
-type Slots = readonly [Float32Array, ...Float32Array[]];
-
 export class GradientLanes {
   readonly #config: LlamaConfig;
   readonly #objective: Objective;
@@ -63,7 +63,7 @@ export class GradientLanes {
   readonly #matrices = new Map<string, Float32Array>();
   readonly #shared: Record<string, Feed> = {};
   /** Where micro-batches leave their gradients, by folded matrix. */
-  readonly #slots = new Map<string, Slots>();
+  readonly #slots = new Map<string, ReturnType<LaneMemory['row']>>();
   /** Sums of gradients by folded matrix. */
   readonly #sums = new Map<string, Float32Array>();
   /** Gradients of gains while they are summed. */
@@ -121,7 +121,8 @@ export class GradientLanes {
     for (const tensor of this.#holders.keys()) this.#squares.set(tensor, memory.doubles(1));
 
     const bytes = [...this.#sums.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
-    this.#slotCount = Math.max(lanes.length, Math.min(SLOTS_PER_LANE * lanes.length, Math.floor(HELD_BYTES / bytes)));
+    const wished = Math.max(lanes.length, Math.min(SLOTS_PER_LANE * lanes.length, Math.floor(HELD_BYTES / bytes)));
+    this.#slotCount = Math.max(1, Math.min(wished, Math.floor((memory.room - SPARE_BYTES) / bytes)));
     for (const [name, { length }] of this.#sums) this.#slots.set(name, memory.row(length, this.#slotCount));
   }
 
@@ -139,7 +140,10 @@ export class GradientLanes {
       const shared = Object.fromEntries(inputs.map((name) => [name, this.#shared[name]!]));
       const slots = Array.from({ length: this.#slotCount }, (_, slot) =>
         Object.fromEntries(
-          trained.map((name): [string, Feed] => [gradientName(name), { ...this.#shared[name]!, data: this.#slots.get(name)![slot]! }]),
+          trained.map((name): [string, Feed] => [
+            gradientName(name),
+            { ...this.#shared[name]!, data: this.#slots.get(name)!.arrays[slot]! },
+          ]),
         ),
       );
       await Promise.all(this.#lanes.map((lane) => lane.load(form.key, model, shared, slots)));
@@ -176,7 +180,7 @@ export class GradientLanes {
       const batch = batches[i]!;
       const slot = i % this.#slotCount;
       const feeds = batchFeeds(batch, pack(batch.trees, limits), this.#objective, this.#config);
-      for (const [name, slots] of this.#slots) if (!given[i]!.has(name)) slots[slot]!.fill(0);
+      for (const [name, { arrays }] of this.#slots) if (!given[i]!.has(name)) arrays[slot]!.fill(0);
       await folding;
       const { loss } = await lane.run(forms[i]!.key, feeds, slot);
       losses[i] = loss![0]!;
@@ -212,7 +216,8 @@ export class GradientLanes {
     const unfolding = tensors ? unfoldings(share, tensors, this.#gradients, this.#gains) : [];
     const own = new Set(share.flatMap(({ tensor, gain }) => (gain === undefined ? [tensor] : [tensor, gain])));
     const matrices = share.map(({ name }, i) => {
-      return { sum: this.#sums.get(name)!, slots: this.#slots.get(name)!, from, to, unfolding: unfolding[i] };
+      const { first, stride, count } = this.#slots.get(name)!;
+      return { sum: this.#sums.get(name)!, slots: { first, stride, count }, from, to, unfolding: unfolding[i] };
     });
     if (!tensors) return { matrices, gains: [], squares: [] };
     return {

@@ -12,6 +12,8 @@ import type { Matrix, NewtonSchulz } from './newton-schulz.ts';
 import type { OptimizerOptions, Tensor } from './types.ts';
 
 const MUON_MOMENTUM = 0.95;
+/** Far above where its products vanish in float32, so that no denominator is 0. */
+const LEAST_EPSILON = 1e-16;
 
 /** Whether Muon takes this parameter: the matrices inside the blocks. */
 export const isBlockMatrix = (name: string, shape: number[]) => shape.length === 2 && name.startsWith('model.layers.');
@@ -20,7 +22,7 @@ export function checkOptimizer(options: OptimizerOptions): void {
   if (options.kind !== 'adamw' && options.kind !== 'muon') throw badInput('optimizer.kind', options.kind, "'adamw' or 'muon'");
   for (const name of ['beta1', 'beta2'] as const)
     if (!(options[name] >= 0 && options[name] < 1)) throw badInput(`optimizer.${name}`, options[name], 'in [0, 1)');
-  if (!(options.epsilon > 0)) throw badInput('optimizer.epsilon', options.epsilon, 'above 0');
+  if (!(options.epsilon >= LEAST_EPSILON)) throw badInput('optimizer.epsilon', options.epsilon, `at least ${LEAST_EPSILON}`);
   if (!(options.weightDecay >= 0)) throw badInput('optimizer.weightDecay', options.weightDecay, 'at least 0');
   if (!(options.clipNorm > 0)) throw badInput('optimizer.clipNorm', options.clipNorm, 'above 0');
 }
@@ -33,6 +35,7 @@ export class Optimizer {
   readonly state = new Map<string, Tensor>();
   readonly #parameters: ReadonlyMap<string, Tensor>;
   readonly #newtonSchulz: NewtonSchulz;
+  readonly #memory: LaneMemory;
   #lanes: Lane[] = [];
 
   /** The parameters' data must be in `memory`, and the gradients too; they change there, in place. */
@@ -41,6 +44,7 @@ export class Optimizer {
     this.options = { ...options };
     this.#parameters = parameters;
     this.#newtonSchulz = newtonSchulz;
+    this.#memory = memory;
     for (const [name, { shape, data }] of parameters) {
       memory.mustOwn(data);
       const kinds = this.#byMuon(name, shape) ? ['muon.momentum'] : ['adamw.m', 'adamw.v'];
@@ -51,6 +55,11 @@ export class Optimizer {
   /** The lanes that will do the work: at least one. */
   open(lanes: Lane[]): void {
     this.#lanes = lanes;
+  }
+
+  #owned(data: Float32Array): Float32Array {
+    this.#memory.mustOwn(data);
+    return data;
   }
 
   #byMuon(name: string, shape: number[]): boolean {
@@ -97,7 +106,7 @@ export class Optimizer {
         parameter: data,
         firstMoment: this.state.get(`adamw.m/${name}`)!.data,
         secondMoment: this.state.get(`adamw.v/${name}`)!.data,
-        gradient: gradients.get(name)!,
+        gradient: this.#owned(gradients.get(name)!),
         decay: shape.length === 2 ? 1 - rate * weightDecay : 1,
       }));
     await spread(this.#lanes, shares(parts, SHARES_PER_LANE * this.#lanes.length), (lane, share) => lane.adamw(share, numbers));

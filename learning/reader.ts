@@ -212,5 +212,5 @@ class LlamaReader implements Reader {
 /** A reader of a model that must not change while it is read. BadInput for a model that is not well formed. */
 export async function createReader(model: Model, options: { lanes: number }): Promise<Reader> {
   checkModel(model.config, model.tensors);
-  return new LlamaReader(model, await openLanes(options.lanes, async () => undefined));
+  return new LlamaReader(model, await openLanes(options.lanes, (lane) => lane.ready()));
 }

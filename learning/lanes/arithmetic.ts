@@ -41,6 +41,7 @@ const bytesOf = (data: Float32Array) => BigInt(Math.ceil(data.byteLength / LINE)
 /** 0 stands for no array: the first line of a memory is nobody's. */
 const address = (data: Float32Array | Float64Array | undefined) => BigInt(data?.byteOffset ?? 0);
 
+/** By the whole process, when a first memory is made. */
 let compiled: Promise<object> | undefined;
 async function compile(): Promise<object> {
   const { default: wabt } = await import('wabt');
@@ -57,6 +58,13 @@ async function compile(): Promise<object> {
 export interface SharedArithmetic {
   module: object;
   memory: object;
+}
+
+/** Arrays of one length that follow each other at equal distances, in bytes. */
+export interface Row {
+  first: Float32Array;
+  stride: number;
+  count: number;
 }
 
 /** AdamW on a stretch of one parameter: arrays of one length. The first three are changed. */
@@ -89,9 +97,9 @@ export class Arithmetic {
     this.#functions = new WebAssembly.Instance(module, { lanes: { memory: memory as SharedMemory } }).exports;
   }
 
-  /** sum = (begins ? 0 : sum) + `count` arrays in their order, the first one `first` and each `stride` bytes behind the one before. */
-  sum(sum: Float32Array, first: Float32Array, stride: number, count: number, begins: boolean): void {
-    this.#functions.sum(address(sum), bytesOf(sum), address(first), BigInt(stride), count, begins ? 1 : 0);
+  /** sum = (begins ? 0 : sum) + `count` arrays of a row in their order, from array `from` on; the row's first is `first`, and each is `stride` bytes behind the one before. */
+  sum(sum: Float32Array, { first, stride }: Row, from: number, count: number, begins: boolean): void {
+    this.#functions.sum(address(sum), bytesOf(sum), address(first) + BigInt(from * stride), BigInt(stride), count, begins ? 1 : 0);
   }
 
   /** The sum of the squares, added up in float64. */
@@ -147,7 +155,7 @@ export class LaneMemory {
   /** The arithmetic in this thread. */
   readonly arithmetic: Arithmetic;
   readonly #memory: SharedMemory;
-  /** All objects that have stood for the memory: every growth makes another one. */
+  /** All objects that have stood for the memory: every growth makes another one, also that of another memory of this thread. */
   readonly #buffers = new WeakSet<ArrayBufferLike>();
   /**
    * As many bytes again that nobody touches, so that they cost nothing: V8's collector counts these but not WebAssembly's memory, and without them would let
@@ -163,7 +171,6 @@ export class LaneMemory {
       const text = `no room for ${MOST_PAGES * PAGE} addresses, of which a trainer uses what it needs (a bound on virtual memory, as of ulimit -v?)`;
       throw new RatchetError('OutOfMemory', text, { cause: error });
     }
-    this.#buffers.add(this.#memory.buffer);
     this.shared = { module, memory: this.#memory };
     this.arithmetic = new Arithmetic(this.shared);
   }
@@ -182,35 +189,45 @@ export class LaneMemory {
     if (missing > 0) {
       const more = Math.max(missing, Math.min(GROWTH, MOST_PAGES - pages));
       try {
-        this.#counted.push(new ArrayBuffer(more * PAGE));
         this.#memory.grow(BigInt(more));
-        this.#buffers.add(this.#memory.buffer);
       } catch (error) {
         const text = `a trainer's memory of ${end} bytes cannot be had: at most ${MOST_PAGES * PAGE}, and what the system gives`;
         throw new RatchetError('OutOfMemory', text, { cause: error });
       }
     }
+    if (missing > 0) this.#counted.push(new ArrayBuffer(this.#memory.buffer.byteLength - pages * PAGE));
     this.#used = end;
     return at;
+  }
+
+  #buffer(): SharedArrayBuffer {
+    const { buffer } = this.#memory;
+    this.#buffers.add(buffer);
+    return buffer;
+  }
+
+  /** Bytes that can still be asked for, if the system gives them. */
+  get room(): number {
+    return MOST_PAGES * PAGE - this.#used;
   }
 
   /** Numbers, all 0. Throws OutOfMemory. */
   floats(length: number): Float32Array {
     const at = this.#take(length * Float32Array.BYTES_PER_ELEMENT);
-    return new Float32Array(this.#memory.buffer, at, length);
+    return new Float32Array(this.#buffer(), at, length);
   }
 
   doubles(length: number): Float64Array {
     const at = this.#take(length * Float64Array.BYTES_PER_ELEMENT);
-    return new Float64Array(this.#memory.buffer, at, length);
+    return new Float64Array(this.#buffer(), at, length);
   }
 
-  /** `count` arrays of one length, all 0, that follow each other at equal distances. */
-  row(length: number, count: number): [Float32Array, ...Float32Array[]] {
+  /** A row of arrays, all 0, and each of them. */
+  row(length: number, count: number): Row & { arrays: Float32Array[] } {
     const stride = Math.ceil((length * Float32Array.BYTES_PER_ELEMENT) / LINE) * (LINE / Float32Array.BYTES_PER_ELEMENT);
     const all = this.floats(stride * count);
-    const one = (_: unknown, i: number) => all.subarray(i * stride, i * stride + length);
-    return [one(0, 0), ...Array.from({ length: count - 1 }, (_, i) => one(0, i + 1))];
+    const arrays = Array.from({ length: count }, (_, i) => all.subarray(i * stride, i * stride + length));
+    return { first: arrays[0]!, stride: stride * Float32Array.BYTES_PER_ELEMENT, count, arrays };
   }
 
   /** The arithmetic knows arrays by their places alone, so one of another memory must not come to it. */

@@ -1,8 +1,9 @@
 /**
  * The arithmetic around a graph whose matrices carry gains and factors: W' = f W diag(g). Sums of gradients over micro-batches, the way back to the
- * gradients of W and g by the product rule, and W' itself. In float32, gradients of gains in float64; knows nothing of models.
+ * gradients of W and g by the product rule, and W' itself. In float32, but gradients of gains are added up in float64; knows nothing of models.
  */
 import { Arithmetic } from './arithmetic.ts';
+import type { Row } from './arithmetic.ts';
 
 /** A matrix W [O, I] of a graph. Arrays are row-major. */
 export interface FoldedPart {
@@ -80,8 +81,8 @@ function unfold(sum: Float32Array, unfolding: Unfolding, arithmetic: Arithmetic)
 /** Adds gradients of micro-batches to the sum of one matrix, and after the last ones unfolds it. */
 export interface SumOrder {
   sum: Float32Array;
-  /** Of every slot that micro-batches leave their gradients in, the stretch of this matrix; slots follow each other at equal distances. */
-  slots: readonly [Float32Array, ...Float32Array[]];
+  /** What the slots, in which micro-batches leave their gradients, have of this matrix. */
+  slots: Row;
   /** Adds the micro-batches `from` (the first one of a step begins at 0) to `to`, without the latter; micro-batch i is in slot i modulo the number of slots. */
   from: number;
   to: number;
@@ -89,11 +90,10 @@ export interface SumOrder {
 }
 
 function sumAndUnfold({ sum, slots, from, to, unfolding }: SumOrder, arithmetic: Arithmetic): void {
-  const stride = slots.length > 1 ? slots[1]!.byteOffset - slots[0].byteOffset : 0;
   for (let at = from; at < to;) {
-    const slot = at % slots.length;
-    const count = Math.min(to - at, slots.length - slot);
-    arithmetic.sum(sum, slots[slot]!, stride, count, at === 0);
+    const slot = at % slots.count;
+    const count = Math.min(to - at, slots.count - slot);
+    arithmetic.sum(sum, slots, slot, count, at === 0);
     at += count;
   }
   if (!unfolding) return;

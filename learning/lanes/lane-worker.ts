@@ -1,7 +1,7 @@
 /**
  * The thread of one lane: it holds ONNX Runtime sessions of one thread each and runs what it is sent, one after the other. It knows nothing of models.
- * All sessions live on such threads because flushing denormals (six times faster masked softmax) changes the arithmetic of the thread that creates
- * a session, and the optimizer's arithmetic on the main thread must not depend on that.
+ * No session asks for denormals to be flushed: ONNX Runtime does it for the first thread of a process that makes one and for no other, so that the same work
+ * would give other bytes on another lane.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { InferenceSession, Tensor, listSupportedBackends } from 'onnxruntime-node';
@@ -26,7 +26,6 @@ const SESSION_OPTIONS: InferenceSession.SessionOptions = {
   // and no faster than glibc's allocator as `learning/compute/allocator.ts` sets it.
   ...(provider.name === 'cpu' && hasTunedAllocator() && { enableCpuMemArena: false, enableMemPattern: false }),
   extra: {
-    session: { set_denormal_as_zero: '1' },
     // These would undo the explicit transpositions of `linear`'s gradient.
     optimization: { disable_specified_optimizers: 'MatmulTransposeFusion;GemmTransposeFusion' },
   },

@@ -37,6 +37,7 @@ const RUN_LIMIT_MS = 15 * 60_000;
 const CLOSE_LIMIT_MS = 60_000;
 
 interface Waiting {
+  kind: Question['kind'];
   resolve(outputs: Record<string, Float32Array>): void;
   reject(error: Error): void;
   timer: NodeJS.Timeout;
@@ -63,7 +64,7 @@ class LaneThread {
       this.#waiting.delete(answer.id);
       clearTimeout(waiting.timer);
       if ('outputs' in answer) waiting.resolve(answer.outputs);
-      else waiting.reject(answer.absent ? this.#absent(answer.error) : runError(answer.error));
+      else waiting.reject(answer.absent ? this.#absent(answer.error) : laneError(waiting.kind, answer.error));
     });
     this.#worker.on('error', (error) => this.#die(new RatchetError('ComputeCrashed', `a lane failed: ${error.message}`, { cause: error })));
     this.#exited = new Promise((resolve) =>
@@ -99,7 +100,7 @@ class LaneThread {
       const timer = setTimeout(() => {
         this.#die(new RatchetError('ComputeStalled', `a lane did not answer '${question.session}' within ${RUN_LIMIT_MS} ms`));
       }, RUN_LIMIT_MS);
-      this.#waiting.set(id, { resolve, reject, timer });
+      this.#waiting.set(id, { kind: question.kind, resolve, reject, timer });
       this.#worker.postMessage({ ...question, id, lane } satisfies Order, transfer);
     });
   }
@@ -214,7 +215,8 @@ export class Lane {
  */
 const OUT_OF_MEMORY = /bad_alloc|allocate|out of memory|OUT_OF_MEMORY|raw_hash_map<>::at/i;
 
-function runError(message: string): Error {
+function laneError(kind: Question['kind'], message: string): Error {
+  if (kind !== 'load' && kind !== 'run' && kind !== 'release') return new Error(`a lane, in '${kind}': ${message}`);
   if (OUT_OF_MEMORY.test(message)) return new RatchetError('OutOfMemory', `ONNX Runtime: ${message}`);
   return new Error(`ONNX Runtime: ${message}`);
 }

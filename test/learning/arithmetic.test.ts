@@ -19,15 +19,14 @@ test('sums are float32, in the order of what is added, wherever it is cut', () =
     fc.property(fc.nat(), fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 9 }), (seed, length, count) => {
       const random = new Random(['sums', seed]);
       const row = memory.row(length, count);
-      for (const one of row) one.set(drawn(length, random));
-      const stride = count > 1 ? row[1]!.byteOffset - row[0].byteOffset : 0;
-      const wanted = row[0].map((_, i) => row.reduce((sum, one) => Math.fround(sum + one[i]!), 0));
+      for (const one of row.arrays) one.set(drawn(length, random));
+      const wanted = row.first.map((_, i) => row.arrays.reduce((sum, one) => Math.fround(sum + one[i]!), 0));
       const sum = drawn(length, random);
-      memory.arithmetic.sum(sum, row[0], stride, count, true);
+      memory.arithmetic.sum(sum, row, 0, count, true);
       assert.deepEqual([...sum], [...wanted]);
       const cut = Math.floor(count / 2);
-      memory.arithmetic.sum(sum, row[0], stride, cut, true);
-      memory.arithmetic.sum(sum, row[cut]!, stride, count - cut, false);
+      memory.arithmetic.sum(sum, row, 0, cut, true);
+      memory.arithmetic.sum(sum, row, cut, count - cut, false);
       assert.deepEqual([...sum], [...wanted]);
       const squares = sum.reduce((total, x) => total + x * x, 0);
       assert.ok(Math.abs(memory.arithmetic.squares(sum) - squares) <= 1e-12 * (1 + squares));
@@ -86,6 +85,11 @@ test('arrays of a memory do not touch each other, also when it has grown, and ot
     own.mustOwn(array.subarray(1));
   }
   assert.throws(() => own.mustOwn(memory.floats(1)), /not in their memory/);
+  // When one memory grows, other ones get new objects too.
+  const [one, two] = [await LaneMemory.create(), await LaneMemory.create()];
+  two.floats(100_000);
+  one.mustOwn(one.floats(4));
+  assert.throws(() => one.mustOwn(two.floats(4)), /not in their memory/);
   assert.throws(() => own.mustOwn(new Float32Array(1)), /not in their memory/);
   assert.throws(() => own.floats(2 ** 33), { type: 'OutOfMemory', message: /at most 17179869184/ });
   assert.equal(own.floats(3).length, 3);

@@ -54,7 +54,7 @@ function example({
   /** Puts micro-batches `from` to `to` into their slots, and says that they are to be added. */
   const order = (from: number, to: number): ShareOrder => ({
     matrices: sums.map((sum, m) => {
-      for (let i = from; i < to; i++) slots[m]![i % SLOTS]!.set(gradients[m]![i]!);
+      for (let i = from; i < to; i++) slots[m]!.arrays[i % SLOTS]!.set(gradients[m]![i]!);
       return { sum, slots: slots[m]!, from, to, unfolding: to === count ? unfoldings[m] : undefined };
     }),
     gains: to === count ? [{ from: dGain, to: gains }] : [],

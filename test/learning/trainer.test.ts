@@ -6,7 +6,7 @@ import { sha256 } from '../../core/digest.ts';
 import { Random } from '../../core/random.ts';
 import { Lane } from '../../learning/lanes/lane.ts';
 import { initModel, llamaConfig } from '../../learning/model.ts';
-import { writeSafetensors } from '../../learning/safetensors.ts';
+import { readSafetensors, writeSafetensors } from '../../learning/safetensors.ts';
 import { createTrainer } from '../../learning/trainer.ts';
 import type { TrainerOptions } from '../../learning/trainer.ts';
 import type { Batch, Model, OptimizerOptions, Trainer } from '../../learning/types.ts';
@@ -31,6 +31,17 @@ async function withTrainer<T>(model: Model, options: Partial<TrainerOptions>, us
   }
 }
 
+/** A chain that is read everywhere but at its end, and the next token is to be predicted. */
+const predicted = (ids: number[]): Batch => ({
+  trees: [chain(ids)],
+  terms: {
+    objective: 'crossEntropy',
+    reads: ids.slice(1).map((_, node) => ({ tree: 0, node })),
+    targets: ids.slice(1),
+    weights: ids.slice(1).map(() => 1),
+  },
+});
+
 /** The gradients that the trainer's first step sees. */
 async function gradientsOf(model: Model, batches: Batch[]): Promise<Map<string, Float32Array>> {
   const lane = new Lane();
@@ -42,6 +53,48 @@ async function gradientsOf(model: Model, batches: Batch[]): Promise<Map<string, 
 }
 const normOf = (gradients: Map<string, Float32Array>) =>
   Math.sqrt([...gradients.values()].flatMap((g) => [...g]).reduce((sum, x) => sum + x * x, 0));
+
+test('moments that become denormal are the same on any number of lanes, also in the trainers of a process that come later', async () => {
+  const optimizer: OptimizerOptions = { ...ADAMW, beta1: 0.5, beta2: 0.6 };
+  const trained = (lanes: number) =>
+    withTrainer(tinyModel(5), { optimizer, lanes }, async (trainer) => {
+      const chains = (ids: number[][]): Batch[] => ids.map((one) => predicted(one));
+      await trainer.step(
+        chains([
+          [1, 2, 3, 9, 10],
+          [4, 5, 6],
+        ]),
+        RATES,
+      );
+      for (let step = 0; step < 200; step++)
+        await trainer.step(
+          chains([
+            [1, 2, 3],
+            [4, 5, 6],
+          ]),
+          RATES,
+        );
+      return trainer.save();
+    });
+  const found: Uint8Array[] = [];
+  for (const lanes of [1, 2, 3, 1]) found.push(await trained(lanes));
+  const { tensors } = readSafetensors(found[0]!);
+  const least = 2 ** -126;
+  assert.ok(
+    [...tensors.values()].some(({ data }) => data.some((x) => x !== 0 && Math.abs(x) < least)),
+    'no moment is denormal',
+  );
+  for (const other of found) assert.equal(sha256(other), sha256(found[0]!));
+});
+
+test('trainers that are made at the same time do not disturb each other', async () => {
+  const step = async (seed: number) =>
+    withTrainer(tinyModel(seed), {}, async (trainer) => {
+      await trainer.step(batchesOf('crossEntropy', 0), RATES);
+      return digest(trainer);
+    });
+  assert.deepEqual(await Promise.all([1, 2, 3].map(step)), [await step(1), await step(2), await step(3)]);
+});
 
 test('AdamW does what its definition says, with clipping, and without decay on norms', async () => {
   const model = tinyModel(1);
