@@ -34,7 +34,7 @@ export function serveCommand(): Command {
     .description('serve a policy and a reward model: /v1/completions, /v1/chat/completions, /classify, /score, /metrics, until Ctrl-C')
     .option('--policy <model>', what)
     .option('--prm <model>', `reward model: ${what}`)
-    .option('--policy-name <name>', 'what clients call it; the name of the folder or run if absent')
+    .option('--policy-name <name>', 'what clients call it; the name of the folder or <run>@<iteration> if absent')
     .option('--prm-name <name>', 'likewise')
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--port <n>', '0 takes a free one', String(PORT))

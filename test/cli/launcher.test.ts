@@ -21,7 +21,7 @@ test('a Node that is too old, and no other: one clear message', async () => {
   const { code, out, err } = await ratchet(['recipes'], { env: { RATCHET_PRETEND_NODE: '20.20.2', RATCHET_PINNED_NODE: '/nowhere/node' } });
   assert.equal(code, 3);
   assert.equal(out, '');
-  assert.match(err, /^ratchet: this is Node 20\.20\.2; needed is 22\.18 or later\. .*npm ci.*\n$/);
+  assert.match(err, /^ratchet: this is Node 20\.20\.2; needed is 24\.0 or later\. .*npm ci.*\n$/);
 });
 
 test('a Node that is too old beside the pinned one: the pinned one does it, exit code and all', async () => {
