@@ -92,9 +92,7 @@ function folderOptions({ dtype, shardSize }: StorageOptions): Required<FolderOpt
 
 function write(model: Model, tokenizerJson: string | null, options: StorageOptions): void {
   const folder = resolve(options.output);
-  // Said to be none where none are named: transformers takes Llama's own (1 and 2) for what is not said, which are other tokens here.
-  const config = { bos_token_id: null, eos_token_id: null, ...model.config };
-  writeModelFolder(folder, { ...model, config }, tokenizerJson, folderOptions(options));
+  writeModelFolder(folder, model, tokenizerJson, folderOptions(options));
   const { files } = inspectModelFolder(folder);
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
   print(`${model.config.architectures[0]} in ${folder}: ${size(bytes)} in ${plural(files.length, 'file')}`);
