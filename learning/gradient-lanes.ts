@@ -162,7 +162,7 @@ export class GradientLanes {
     batches: Batch[],
     tensors: ReadonlyMap<string, Tensor>,
   ): Promise<{ loss: number; gradients: Map<string, Float32Array>; squares: Map<string, number> }> {
-    for (const [name, { shape, data }] of tensors) if (shape.length === 1 || this.#holders.has(name)) this.#memory!.mustOwn(data);
+    for (const [name, { shape, data }] of tensors) if (shape.length === 1 || this.#holders.has(name)) this.#memory!.owned(data);
     const limits = { vocabulary: this.#config.vocab_size, context: this.#config.max_position_embeddings };
     const forms = batches.map(({ terms }) => formOf(terms));
     const given: ReadonlySet<string>[] = [];
@@ -216,8 +216,7 @@ export class GradientLanes {
     const unfolding = tensors ? unfoldings(share, tensors, this.#gradients, this.#gains) : [];
     const own = new Set(share.flatMap(({ tensor, gain }) => (gain === undefined ? [tensor] : [tensor, gain])));
     const matrices = share.map(({ name }, i) => {
-      const { first, stride, count } = this.#slots.get(name)!;
-      return { sum: this.#sums.get(name)!, slots: { first, stride, count }, from, to, unfolding: unfolding[i] };
+      return { sum: this.#sums.get(name)!, slots: this.#slots.get(name)!.row, from, to, unfolding: unfolding[i] };
     });
     if (!tensors) return { matrices, gains: [], squares: [] };
     return {

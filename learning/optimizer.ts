@@ -46,7 +46,7 @@ export class Optimizer {
     this.#newtonSchulz = newtonSchulz;
     this.#memory = memory;
     for (const [name, { shape, data }] of parameters) {
-      memory.mustOwn(data);
+      memory.owned(data);
       const kinds = this.#byMuon(name, shape) ? ['muon.momentum'] : ['adamw.m', 'adamw.v'];
       for (const kind of kinds) this.state.set(`${kind}/${name}`, { shape, data: memory.floats(data.length) });
     }
@@ -55,11 +55,6 @@ export class Optimizer {
   /** The lanes that will do the work: at least one. */
   open(lanes: Lane[]): void {
     this.#lanes = lanes;
-  }
-
-  #owned(data: Float32Array): Float32Array {
-    this.#memory.mustOwn(data);
-    return data;
   }
 
   #byMuon(name: string, shape: number[]): boolean {
@@ -106,7 +101,7 @@ export class Optimizer {
         parameter: data,
         firstMoment: this.state.get(`adamw.m/${name}`)!.data,
         secondMoment: this.state.get(`adamw.v/${name}`)!.data,
-        gradient: this.#owned(gradients.get(name)!),
+        gradient: this.#memory.owned(gradients.get(name)!),
         decay: shape.length === 2 ? 1 - rate * weightDecay : 1,
       }));
     await spread(this.#lanes, shares(parts, SHARES_PER_LANE * this.#lanes.length), (lane, share) => lane.adamw(share, numbers));

@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { RatchetError } from '../../core/errors.ts';
 import type { Tensor } from '../types.ts';
+import type { FoldOrder, Unfolding } from './folding.ts';
 
 /** What of WebAssembly's interface is used; TypeScript has it only together with a browser's. */
 interface SharedMemory {
@@ -34,6 +35,8 @@ const MOST_PAGES = 262_144;
 const GROWTH = 1024;
 /** Arrays begin at multiples of a line of a core's cache, and own what is left of their last one. */
 const LINE = 64;
+/** Numbers in a line. */
+export const LINE_NUMBERS = LINE / Float32Array.BYTES_PER_ELEMENT;
 /** Numbers in a vector, and on a side of a tile. */
 const VECTOR = 4;
 
@@ -123,26 +126,17 @@ export class Arithmetic {
   /** Whether a matrix of this shape can be transposed here: only whole tiles can. */
   static hasTiles = (rows: number, columns: number): boolean => rows % VECTOR === 0 && columns % VECTOR === 0;
 
-  /** to [I, O] = the transpose of factor * weight [O, I] * diag(gain). */
-  foldTiles(weight: Float32Array, to: Float32Array, gain: Float32Array | undefined, factor: number, inputs: number): void {
+  /** matrix [I, O] = the transpose of factor * weight [O, I] * diag(gain). */
+  foldTiles({ weight, matrix, gain, factor, inputs }: FoldOrder): void {
     const outputs = weight.length / inputs;
-    this.#functions.foldTiles(address(weight), address(to), address(gain), factor, BigInt(outputs), BigInt(inputs));
+    this.#functions.foldTiles(address(weight), address(matrix), address(gain), factor, BigInt(outputs), BigInt(inputs));
   }
 
   /**
    * The way back from sum [I, O]: into [O, I] = (adds ? into : 0) + factor * sum^T diag(gain), and what the gain gets by it, factor * the columns' sums of
    * sum^T * weight, is added to `gainGradient`.
    */
-  unfoldTiles(
-    sum: Float32Array,
-    {
-      weight,
-      into,
-      gain,
-      gainGradient,
-    }: { weight: Float32Array; into: Float32Array; gain: Float32Array | undefined; gainGradient: Float64Array | undefined },
-    { factor, inputs, adds }: { factor: number; inputs: number; adds: boolean },
-  ): void {
+  unfoldTiles(sum: Float32Array, { weight, into, gain, gainGradient, factor, inputs, adds }: Unfolding): void {
     const addresses = [sum, weight, into, gain, gain && gainGradient].map(address) as [bigint, bigint, bigint, bigint, bigint];
     this.#functions.unfoldTiles(...addresses, factor, BigInt(sum.length / inputs), BigInt(inputs), adds ? 1 : 0);
   }
@@ -194,8 +188,8 @@ export class LaneMemory {
         const text = `a trainer's memory of ${end} bytes cannot be had: at most ${MOST_PAGES * PAGE}, and what the system gives`;
         throw new RatchetError('OutOfMemory', text, { cause: error });
       }
+      this.#counted.push(new ArrayBuffer(more * PAGE));
     }
-    if (missing > 0) this.#counted.push(new ArrayBuffer(this.#memory.buffer.byteLength - pages * PAGE));
     this.#used = end;
     return at;
   }
@@ -223,16 +217,17 @@ export class LaneMemory {
   }
 
   /** A row of arrays, all 0, and each of them. */
-  row(length: number, count: number): Row & { arrays: Float32Array[] } {
-    const stride = Math.ceil((length * Float32Array.BYTES_PER_ELEMENT) / LINE) * (LINE / Float32Array.BYTES_PER_ELEMENT);
-    const all = this.floats(stride * count);
-    const arrays = Array.from({ length: count }, (_, i) => all.subarray(i * stride, i * stride + length));
-    return { first: arrays[0]!, stride: stride * Float32Array.BYTES_PER_ELEMENT, count, arrays };
+  row(length: number, count: number): { row: Row; arrays: Float32Array[] } {
+    const distance = Math.ceil(length / LINE_NUMBERS) * LINE_NUMBERS;
+    const all = this.floats(distance * count);
+    const arrays = Array.from({ length: count }, (_, i) => all.subarray(i * distance, i * distance + length));
+    return { row: { first: arrays[0]!, stride: distance * Float32Array.BYTES_PER_ELEMENT, count }, arrays };
   }
 
-  /** The arithmetic knows arrays by their places alone, so one of another memory must not come to it. */
-  mustOwn(data: Float32Array): void {
+  /** The array, which must be in this memory: the arithmetic knows arrays by their places alone. */
+  owned(data: Float32Array): Float32Array {
     if (!this.#buffers.has(data.buffer)) throw new Error('an array for the arithmetic of lanes is not in their memory');
+    return data;
   }
 
   /** Copies of tensors. */
@@ -248,7 +243,6 @@ export class LaneMemory {
 
 /** Cuts a list of parts into `count` lists of about as many numbers, at lines; nothing is copied. */
 export function shares(parts: readonly AdamwPart[], count: number): AdamwPart[][] {
-  const numbers = LINE / Float32Array.BYTES_PER_ELEMENT;
   const total = parts.reduce((sum, { parameter }) => sum + parameter.length, 0);
   const out: AdamwPart[][] = Array.from({ length: count }, () => []);
   let before = 0;
@@ -256,7 +250,7 @@ export function shares(parts: readonly AdamwPart[], count: number): AdamwPart[][
     const { length } = part.parameter;
     const cut = (share: number) => {
       const at = (total * share) / count - before;
-      return Math.min(length, Math.max(0, Math.round(at / numbers) * numbers));
+      return Math.min(length, Math.max(0, Math.round(at / LINE_NUMBERS) * LINE_NUMBERS));
     };
     out.forEach((list, share) => {
       const [from, to] = [cut(share), share === count - 1 ? length : cut(share + 1)];

@@ -2,7 +2,7 @@
  * The arithmetic around a graph whose matrices carry gains and factors: W' = f W diag(g). Sums of gradients over micro-batches, the way back to the
  * gradients of W and g by the product rule, and W' itself. In float32, but gradients of gains are added up in float64; knows nothing of models.
  */
-import { Arithmetic } from './arithmetic.ts';
+import { Arithmetic, LINE_NUMBERS } from './arithmetic.ts';
 import type { Row } from './arithmetic.ts';
 
 /** A matrix W [O, I] of a graph. Arrays are row-major. */
@@ -31,9 +31,6 @@ function columnFactors({ gain, factor, inputs }: FoldedPart): Float32Array | und
   return factor === 1 ? undefined : new Float32Array(inputs).fill(factor);
 }
 
-/** Numbers in a line of a core's cache. */
-const COLUMNS = 16;
-
 /** W' = f W diag(g), in any memory; the same bytes as `fold` writes. */
 export function foldPart(order: FoldOrder): void {
   const { weight, inputs, transposed, matrix } = order;
@@ -43,7 +40,7 @@ export function foldPart(order: FoldOrder): void {
   const outputs = outputsOf(order);
   const [down, across] = transposed ? [1, outputs] : [inputs, 1];
   // A few columns at a time where they become rows, so that every line of the cache is written while it is near.
-  const width = transposed ? COLUMNS : inputs;
+  const width = transposed ? LINE_NUMBERS : inputs;
   for (let from = 0; from < inputs; from += width) {
     const end = Math.min(inputs, from + width);
     for (let o = 0; o < outputs; o++) for (let i = from; i < end; i++) matrix[o * down + i * across] = weight[o * inputs + i]! * f[i]!;
@@ -52,7 +49,7 @@ export function foldPart(order: FoldOrder): void {
 
 /** W' = f W diag(g), in the memory of `arithmetic`. */
 export function fold(order: FoldOrder, arithmetic: Arithmetic): void {
-  if (hasTiles(order)) arithmetic.foldTiles(order.weight, order.matrix, order.gain, order.factor, order.inputs);
+  if (hasTiles(order)) arithmetic.foldTiles(order);
   else foldPart(order);
 }
 
@@ -71,7 +68,7 @@ export interface Unfolding extends FoldedPart {
 /** dW = f dW' diag(g); dg_j += f sum_i dW'_ij W_ij. */
 function unfold(sum: Float32Array, unfolding: Unfolding, arithmetic: Arithmetic): void {
   const { weight, gain, inputs, transposed, gainGradient, into, adds } = unfolding;
-  if (hasTiles(unfolding)) return arithmetic.unfoldTiles(sum, unfolding, unfolding);
+  if (hasTiles(unfolding)) return arithmetic.unfoldTiles(sum, unfolding);
   const factors = columnFactors(unfolding);
   if (!factors && into === sum) return;
   const f = factors ?? new Float32Array(inputs).fill(1);

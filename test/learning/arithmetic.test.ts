@@ -18,9 +18,9 @@ test('sums are float32, in the order of what is added, wherever it is cut', () =
   fc.assert(
     fc.property(fc.nat(), fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 9 }), (seed, length, count) => {
       const random = new Random(['sums', seed]);
-      const row = memory.row(length, count);
-      for (const one of row.arrays) one.set(drawn(length, random));
-      const wanted = row.first.map((_, i) => row.arrays.reduce((sum, one) => Math.fround(sum + one[i]!), 0));
+      const { row, arrays } = memory.row(length, count);
+      for (const one of arrays) one.set(drawn(length, random));
+      const wanted = row.first.map((_, i) => arrays.reduce((sum, one) => Math.fround(sum + one[i]!), 0));
       const sum = drawn(length, random);
       memory.arithmetic.sum(sum, row, 0, count, true);
       assert.deepEqual([...sum], [...wanted]);
@@ -81,16 +81,16 @@ test('arrays of a memory do not touch each other, also when it has grown, and ot
   for (const [i, array] of arrays.entries()) {
     assert.equal(array.byteOffset % 64, 0);
     assert.ok(array[0] === i + 1 && array.at(-1) === i + 1 && own.arithmetic.squares(array) === (i + 1) ** 2 * array.length);
-    own.mustOwn(array);
-    own.mustOwn(array.subarray(1));
+    own.owned(array);
+    own.owned(array.subarray(1));
   }
-  assert.throws(() => own.mustOwn(memory.floats(1)), /not in their memory/);
+  assert.throws(() => own.owned(memory.floats(1)), /not in their memory/);
   // When one memory grows, other ones get new objects too.
   const [one, two] = [await LaneMemory.create(), await LaneMemory.create()];
   two.floats(100_000);
-  one.mustOwn(one.floats(4));
-  assert.throws(() => one.mustOwn(two.floats(4)), /not in their memory/);
-  assert.throws(() => own.mustOwn(new Float32Array(1)), /not in their memory/);
+  one.owned(one.floats(4));
+  assert.throws(() => one.owned(two.floats(4)), /not in their memory/);
+  assert.throws(() => own.owned(new Float32Array(1)), /not in their memory/);
   assert.throws(() => own.floats(2 ** 33), { type: 'OutOfMemory', message: /at most 17179869184/ });
   assert.equal(own.floats(3).length, 3);
 });

@@ -55,7 +55,7 @@ function example({
   const order = (from: number, to: number): ShareOrder => ({
     matrices: sums.map((sum, m) => {
       for (let i = from; i < to; i++) slots[m]!.arrays[i % SLOTS]!.set(gradients[m]![i]!);
-      return { sum, slots: slots[m]!, from, to, unfolding: to === count ? unfoldings[m] : undefined };
+      return { sum, slots: slots[m]!.row, from, to, unfolding: to === count ? unfoldings[m] : undefined };
     }),
     gains: to === count ? [{ from: dGain, to: gains }] : [],
     squares: to === count ? [dA, gains].map((gradient, k) => ({ gradient, into: squares.subarray(k, k + 1) })) : [],
