@@ -163,8 +163,10 @@ test('stopping goes from the last to the first, and ends a process that ignores 
   const worker = supervisor.supervise({ name: 'worker', start: () => stubborn, healthy, stopGraceMs: 100 });
   await Promise.all([server.ready, worker.ready, once(stubborn.stdout!, 'data')]);
   const identities = await Promise.all([identify(server.pid!), identify(worker.pid!)]);
+  // The system knows that a process is gone a moment before its parent is told how.
+  const exit = once(stubborn, 'exit');
   await supervisor.stop();
   assert.deepEqual(order, ['worker', 'server']);
-  assert.equal(stubborn.signalCode, 'SIGKILL');
+  assert.deepEqual(await exit, [null, 'SIGKILL']);
   for (const identity of identities) assert.equal(await isAlive(identity), false);
 });
