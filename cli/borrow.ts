@@ -1,6 +1,6 @@
 /**
- * Servers of this machine for the time of one command, where nothing keeps them up: a run can be looked at any time. They end with the command, also
- * where a signal ends it. It refuses to stay silent while somebody waits for them.
+ * Servers of this machine for the time of one command, where nothing keeps them up: a run can be looked at any time. They end with the last command
+ * that borrows them, also where a signal ends it. It refuses to stay silent while somebody waits for them.
  */
 import { ensureServers, type Servers } from '../infra/servers.ts';
 import { preparing } from './live/preparing.ts';
@@ -20,7 +20,7 @@ export async function borrowServers(home: string): Promise<Borrowed> {
   const { signal } = interruption;
   const display = preparing();
   display.onProgress({ step: 'servers', detail: 'starting Temporal and the S3 server for this command' });
-  const starting = ensureServers({ home, onProgress: display.onProgress, signal }).finally(() => display.end());
+  const starting = ensureServers({ home, borrow: true, onProgress: display.onProgress, signal }).finally(() => display.end());
   // Once is enough: a server that does not end when asked is killed soon after.
   const onSignal = (name: NodeJS.Signals) => {
     if (signal.aborted) return;

@@ -14,31 +14,67 @@ import { isIterationBody } from './records.ts';
 import { requireRecords } from './runs.ts';
 import { home, withSession } from './session.ts';
 
-export type ServableKind = 'policy' | 'rewardModel';
+/** A run, and an iteration of it. */
+const RUN = /^([^@]*)(?:@(\d+))?$/;
 
-/** Throws BadInput, naming `field`, for what is neither a folder nor a run that has such a model. */
-export async function fetchServable(kind: ServableKind, asked: string, field: string): Promise<{ folder: string; name: string }> {
-  if (existsSync(asked)) return { folder: resolve(asked), name: basename(resolve(asked)) };
-  if (/[/\\]/.test(asked)) throw badInput(field, asked, 'there is no such folder');
-  const [, run, at] = /^([^@]*)(?:@(\d+))?$/.exec(asked) ?? [];
-  if (run === undefined) throw badInput(field, asked, 'a folder, a run, or <run>@<iteration>');
-  return withSession({ borrow: true }, async ({ store }) => {
-    const { iterations } = await requireRecords(store, run);
-    await requireBulk(store, run);
-    const all = iterations.filter(({ body }) => kind === 'policy' || isIterationBody(body));
-    const having = all.filter(({ iteration }) => at === undefined || iteration === Number(at)).at(-1);
-    if (!having) {
-      const there = all.map(({ iteration }) => `${run}@${iteration}`).join(', ');
-      throw badInput(
-        field,
-        asked,
-        there ? `one of ${there}` : 'a run with a closed iteration that made such a model; this one has none yet',
-      );
-    }
-    const { body, iteration } = having;
-    const ref = kind === 'rewardModel' && isIterationBody(body) ? body.rewardModel.rewardModel : body.policy;
-    return { folder: await fetchModel(store, ref), name: `${run}@${iteration}` };
-  });
+type ServableKind = 'policy' | 'rewardModel';
+
+interface Asked {
+  /** A folder, a run, or `<run>@<iteration>`. */
+  source: string;
+  /** What it was asked by, for messages. */
+  field: string;
+}
+
+export interface Servable {
+  folder: string;
+  name: string;
+}
+
+/** With one session for all that are in runs. Throws BadInput for what is neither a folder nor a run that has such a model. */
+export async function fetchServables(
+  asked: Partial<Record<ServableKind, Asked | undefined>>,
+): Promise<Partial<Record<ServableKind, Servable>>> {
+  const found: Partial<Record<ServableKind, Servable>> = {};
+  const inRuns: (Asked & { kind: ServableKind })[] = [];
+  for (const kind of ['policy', 'rewardModel'] as const) {
+    const model = asked[kind];
+    const local = model && localServable(model);
+    if (local) found[kind] = local;
+    else if (model) inRuns.push({ kind, ...model });
+  }
+  if (inRuns.length > 0)
+    await withSession({ borrow: true }, async ({ store }) => {
+      for (const model of inRuns) found[model.kind] = await servableOfRun(store, model);
+    });
+  return found;
+}
+
+/** Null for what can only be a run. */
+function localServable({ source, field }: Asked): Servable | null {
+  if (existsSync(source)) return { folder: resolve(source), name: basename(resolve(source)) };
+  if (/[/\\]/.test(source)) throw badInput(field, source, 'there is no such folder');
+  if (!RUN.test(source)) throw badInput(field, source, 'a folder, a run, or <run>@<iteration>');
+  return null;
+}
+
+async function servableOfRun(store: ArtifactStore, { kind, source, field }: Asked & { kind: ServableKind }): Promise<Servable> {
+  const [, run, at] = RUN.exec(source) as unknown as [string, string, string | undefined];
+  const { iterations } = await requireRecords(store, run);
+  await requireBulk(store, run);
+  const all = iterations.filter(({ body }) => kind === 'policy' || isIterationBody(body));
+  const having = all.filter(({ iteration }) => at === undefined || iteration === Number(at)).at(-1);
+  if (!having) {
+    const there = all.map(({ iteration }) => `${run}@${iteration}`).join(', ');
+    throw badInput(
+      field,
+      source,
+      there ? `one of ${there}` : 'a run with a closed iteration that made such a model; this one has none yet',
+    );
+  }
+  const { body, iteration } = having;
+  const ref = kind === 'rewardModel' && isIterationBody(body) ? body.rewardModel.rewardModel : body.policy;
+  return { folder: await fetchModel(store, ref), name: `${run}@${iteration}` };
 }
 
 async function fetchModel(store: ArtifactStore, { sha256, files }: ModelRef): Promise<string> {

@@ -10,7 +10,7 @@ import { storeConfigFromEnvironment } from '../artifacts/store-config.ts';
 import { RatchetError } from '../core/errors.ts';
 import { homePaths, readHome } from '../infra/home.ts';
 import { connectionFailure, temporalConfig } from '../infra/temporal-config.ts';
-import { endpointEnvironment, ratchetHome, runningServers, serversStatus, type Endpoints } from '../infra/servers.ts';
+import { endpointEnvironment, ratchetHome, runningServers, serversBorrowed, serversStatus, type Endpoints } from '../infra/servers.ts';
 import { startTraces, tracesWanted, type Traces } from '../infra/traces.ts';
 import { borrowServers, type Borrowed } from './borrow.ts';
 import { asRatchetError, explain } from './failures.ts';
@@ -106,12 +106,12 @@ export async function ask<T>(client: Client, question: () => Promise<T>, boundMs
 }
 
 /**
- * The servers in use. `borrow`: where the home has data but nothing runs, its servers are started for this command and stopped after it, so that a run
- * can be looked at any time. Throws Unavailable saying what to start.
+ * The servers that are kept up. `borrow`: where the home has data but nothing keeps its servers up, they are started for this command, or shared with
+ * others that do the same, and stopped after the last of these, so that a run can be looked at any time. Throws Unavailable saying what to start.
  */
 export async function openSession(options: { borrow: boolean }): Promise<Session> {
   const endpoints = await restarted();
-  if (endpoints) return sessionOf(endpoints);
+  if (endpoints && !(await serversBorrowed(home()))) return sessionOf(endpoints);
   if (options.borrow && (await readHome(home()))?.s3) {
     const borrowed = await borrowServers(home());
     return sessionOf(borrowed.servers.endpoints, borrowed);

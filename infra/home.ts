@@ -36,12 +36,18 @@ export interface ServerRecord {
   sidecar?: boolean;
 }
 
+export interface ServersUser extends ProcessIdentity {
+  token: string;
+  /** It keeps nothing up for others: it needs the servers for the time of one command. */
+  borrows?: boolean;
+}
+
 export interface HomeRecord {
   layout: 1;
   /** False after `stopServers`: supervisors then let the servers rest. */
   wanted: boolean;
   /** The processes that use these servers; the last one to leave ends them. */
-  users: (ProcessIdentity & { token: string })[];
+  users: ServersUser[];
   bucket: string;
   temporal?: ServerRecord;
   s3?: ServerRecord;

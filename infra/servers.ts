@@ -10,7 +10,7 @@ import { DEFAULT_NAMESPACE, DEFAULT_REGION, bucketFromEnvironment, s3FromEnviron
 import type { Endpoints, Environment, S3Endpoint, TemporalEndpoint } from './endpoints.ts';
 import { ensureBucket, ensureTemporal } from './external.ts';
 import { changeHome, freeBytes, homeCredentials, homePaths, makeHome, readCredentials, readHome } from './home.ts';
-import type { Credentials, HomeRecord, ServerName, ServerRecord, ServerState } from './home.ts';
+import type { Credentials, HomeRecord, ServerName, ServerRecord, ServerState, ServersUser } from './home.ts';
 import { endServer, logTail, serverHealthy, startServer } from './local-servers.ts';
 import { LOOPBACK } from './ports.ts';
 import { isAlive, thisProcess } from './processes.ts';
@@ -32,6 +32,8 @@ export interface EnsureOptions {
   onProgress: OnProgress;
   /** Names servers that run elsewhere, the cache and the release site. Absent: this process's. */
   env?: Environment;
+  /** For the time of one command: nobody else should count on them; see `serversBorrowed`. */
+  borrow?: boolean;
   /** Not wanted any more: what was started meanwhile is ended, and Stopped is thrown. Once the servers are there only `stop` ends them. */
   signal?: AbortSignal;
 }
@@ -77,7 +79,7 @@ const SHOWN_LOG_LINES = 5;
  * adopted where they run already or started, and kept alive until `stop`. Throws Unavailable with what was tried, BadInput for an address
  * that could not be one.
  */
-export async function ensureServers({ home: directory, onProgress, env = process.env, signal }: EnsureOptions): Promise<Servers> {
+export async function ensureServers({ home: directory, onProgress, env = process.env, borrow, signal }: EnsureOptions): Promise<Servers> {
   const home = resolve(directory);
   const named = { temporal: temporalFromEnvironment(env), s3: s3FromEnvironment(env) };
   const local = NAMES.filter((name) => !named[name]);
@@ -87,7 +89,7 @@ export async function ensureServers({ home: directory, onProgress, env = process
   if (local.length === 0) return withoutServers({ temporal: named.temporal!, s3: named.s3! });
 
   await makeHome(home);
-  const me = { ...(await thisProcess()), token: randomBytes(12).toString('hex') };
+  const me: ServersUser = { ...(await thisProcess()), token: randomBytes(12).toString('hex'), ...(borrow && { borrows: true }) };
   const supervisor = createSupervisor();
   let finding: Promise<unknown> = Promise.resolve();
   try {
@@ -163,6 +165,12 @@ export async function runningServers(home: string, env: Environment = process.en
   return endpointsOf(named, record, named.s3 ? null : await readCredentials(home));
 }
 
+/** Whether the servers of this home are up for nobody but commands that borrow them: they end as soon as the last of these does. */
+export async function serversBorrowed(home: string): Promise<boolean> {
+  const users = await living((await readHome(home))?.users ?? []);
+  return users.length > 0 && users.every(({ borrows }) => borrows);
+}
+
 /** Ends the servers of this home, whoever uses them; supervisors in other processes let them rest. Nothing to do where nothing runs. */
 export async function stopServers(home: string): Promise<void> {
   if (!existsSync(homePaths(home).root)) return;
@@ -174,7 +182,7 @@ export async function serversStatus(home: string, env: Environment = process.env
   const record = await readHome(home);
   const free = existsSync(homePaths(home).root) ? await freeBytes(homePaths(home).root) : null;
   const full = free !== null && free < FULL_DISK_BYTES;
-  const watched = (await Promise.all((record?.users ?? []).map((user) => isAlive(user)))).some(Boolean);
+  const watched = (await living(record?.users ?? [])).length > 0;
   const of = async (name: ServerName, isNamed: boolean): Promise<ServerStatus> => {
     const known = record?.[name];
     if (isNamed || !known) return { state: isNamed ? 'external' : 'absent', reason: null, pid: null, restarts: 0 };
@@ -219,10 +227,14 @@ function diskFull(home: string, free: number): string {
   return `disk full: ${free} bytes free in ${home}, ${FULL_DISK_BYTES} needed`;
 }
 
+async function living(users: readonly ServersUser[]): Promise<ServersUser[]> {
+  const alive = await Promise.all(users.map((user) => isAlive(user)));
+  return users.filter((_, i) => alive[i]);
+}
+
 /** Makes this process a user of the home. Returns the servers that run already. */
-async function enter(record: HomeRecord, me: HomeRecord['users'][number], bucket: string): Promise<Set<ServerName>> {
-  const alive = await Promise.all(record.users.map((user) => isAlive(user)));
-  record.users = record.users.filter((_, i) => alive[i]);
+async function enter(record: HomeRecord, me: ServersUser, bucket: string): Promise<Set<ServerName>> {
+  record.users = await living(record.users);
   const running = new Set<ServerName>();
   for (const name of NAMES) {
     const known = record[name];
@@ -236,12 +248,10 @@ async function enter(record: HomeRecord, me: HomeRecord['users'][number], bucket
   return running;
 }
 
-async function leaveHome(home: string, me: HomeRecord['users'][number], stopUnused: boolean, onProgress: OnProgress): Promise<void> {
+async function leaveHome(home: string, me: ServersUser, stopUnused: boolean, onProgress: OnProgress): Promise<void> {
   try {
     await changeHome(home, async (record) => {
-      const others = record.users.filter((user) => user.token !== me.token);
-      const alive = await Promise.all(others.map((user) => isAlive(user)));
-      record.users = others.filter((_, i) => alive[i]);
+      record.users = await living(record.users.filter((user) => user.token !== me.token));
       if (stopUnused && record.users.length === 0) await endAll(home, record);
     });
   } catch (error) {

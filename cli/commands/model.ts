@@ -18,7 +18,7 @@ import type { LlamaConfig, Model } from '../../learning/types.ts';
 import { count, plural, size } from '../format.ts';
 import { wholeNumber } from '../options.ts';
 import { print, printJson } from '../output.ts';
-import { fetchServable } from '../servable.ts';
+import { fetchServables } from '../servable.ts';
 
 export function modelCommand(): Command {
   return new Command('model')
@@ -123,7 +123,8 @@ function exportModelCommand(): Command {
     .addOption(shardOption())
     .action(async (source: string, options: StorageOptions & { rewardModel?: boolean }) => {
       folderOptions(options);
-      const { folder } = await fetchServable(options.rewardModel ? 'rewardModel' : 'policy', source, 'source');
+      const kind = options.rewardModel ? 'rewardModel' : 'policy';
+      const { folder } = (await fetchServables({ [kind]: { source, field: 'source' } }))[kind]!;
       const { model, tokenizerJson } = readModelFolder(folder);
       write(model, tokenizerJson, options);
     });

@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { availableParallelism } from 'node:os';
 import { badInput } from '../../core/errors.ts';
-import { fetchServable, type ServableKind } from '../servable.ts';
+import { fetchServables } from '../servable.ts';
 import { wholeNumber } from '../options.ts';
 import { note, print } from '../output.ts';
 import { ENDING_SIGNALS, untilAskedToEnd } from '../signals.ts';
@@ -58,9 +58,10 @@ async function serveModels(options: ServeCommandOptions): Promise<void> {
   };
   if (numbers.port > 65_535) throw badInput('--port', options.port, 'at most 65535');
   const apiKey = apiKeyOf(options.apiKeyFile);
-  const fetch = async (kind: ServableKind, asked: string | undefined, field: string) =>
-    asked === undefined ? undefined : fetchServable(kind, asked, field);
-  const [policy, rewardModel] = [await fetch('policy', options.policy, '--policy'), await fetch('rewardModel', options.prm, '--prm')];
+  const { policy, rewardModel } = await fetchServables({
+    policy: options.policy === undefined ? undefined : { source: options.policy, field: '--policy' },
+    rewardModel: options.prm === undefined ? undefined : { source: options.prm, field: '--prm' },
+  });
   // Only this command needs the server's libraries.
   const { startServer } = await import('../../learning/serve/server.ts');
   const server = await startServer({
