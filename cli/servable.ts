@@ -3,13 +3,17 @@
  * files are brought from the store once and kept under their digest.
  */
 import { createWriteStream, existsSync } from 'node:fs';
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { sha256 } from '../core/digest.ts';
 import { badInput } from '../core/errors.ts';
 import type { ModelRef } from '../core/nouns.ts';
 import { requireBulk } from '../artifacts/retention.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
+import type { Codec } from '../environments/environment.ts';
+import { worldNamed } from '../environments/registry.ts';
+import { tokenizerJson, usageFiles } from '../environments/tokenizer.ts';
 import { isIterationBody } from './records.ts';
 import { requireRecords } from './runs.ts';
 import { home, withSession } from './session.ts';
@@ -60,7 +64,7 @@ function localServable({ source, field }: Asked): Servable | null {
 
 async function servableOfRun(store: ArtifactStore, { kind, source, field }: Asked & { kind: ServableKind }): Promise<Servable> {
   const [, run, at] = RUN.exec(source) as unknown as [string, string, string | undefined];
-  const { iterations } = await requireRecords(store, run);
+  const { genesis, iterations } = await requireRecords(store, run);
   await requireBulk(store, run);
   const all = iterations.filter(({ body }) => kind === 'policy' || isIterationBody(body));
   const having = all.filter(({ iteration }) => at === undefined || iteration === Number(at)).at(-1);
@@ -74,12 +78,21 @@ async function servableOfRun(store: ArtifactStore, { kind, source, field }: Aske
   }
   const { body, iteration } = having;
   const ref = kind === 'rewardModel' && isIterationBody(body) ? body.rewardModel.rewardModel : body.policy;
-  return { folder: await fetchModel(store, ref), name: `${run}@${iteration}` };
+  const { codec } = worldNamed(genesis.recipe.environment.name);
+  return { folder: await fetchModel(store, ref, codec), name: `${run}@${iteration}` };
 }
 
-async function fetchModel(store: ArtifactStore, { sha256, files }: ModelRef): Promise<string> {
-  const folder = join(home(), 'models', sha256);
-  if (existsSync(folder)) return folder;
+async function fetchModel(store: ArtifactStore, { sha256: digest, files }: ModelRef, codec: Codec): Promise<string> {
+  const folder = join(home(), 'models', digest);
+  if (!existsSync(folder)) await bring(store, files, folder);
+  // Where a model reads other words than the codec's, nothing is known of their use.
+  if (files.tokenizer.sha256 !== sha256(tokenizerJson(codec))) return folder;
+  for (const [name, text] of Object.entries(usageFiles(codec)))
+    if (!existsSync(join(folder, name))) await writeFile(join(folder, name), text);
+  return folder;
+}
+
+async function bring(store: ArtifactStore, files: ModelRef['files'], folder: string): Promise<void> {
   // Under another name until it is complete.
   const draft = `${folder}.${process.pid}`;
   await mkdir(draft, { recursive: true, mode: 0o700 });
@@ -97,5 +110,4 @@ async function fetchModel(store: ArtifactStore, { sha256, files }: ModelRef): Pr
   } finally {
     await rm(draft, { recursive: true, force: true });
   }
-  return folder;
 }

@@ -46,7 +46,9 @@ export interface Codec {
   start(instruction: string, introduction: string): string[];
   /** The tokens of a command: at least one; different admissible commands of one state have different token lists, none a prefix of another. */
   command(command: string): string[];
-  /** The tokens of the feedback to a command; ends with the decision token `>`. */
+  /** The token that begins every feedback. Where a model writes freely, its command ends here. */
+  readonly feedbackStart: string;
+  /** The tokens of the feedback to a command, from `feedbackStart` to the decision token `>`. */
   feedback(command: string, observation: string): string[];
 }
 

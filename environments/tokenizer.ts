@@ -1,13 +1,14 @@
-/** A codec's vocabulary in the format of Hugging Face tokenizers, so that the usual Python tools read a model's tokens. Words only; nothing is split. */
+/** A codec's vocabulary in the files of Hugging Face tokenizers, so that the usual tools read and write a model's tokens. Words only; nothing is split. */
 import { RatchetError } from '../core/errors.ts';
 import type { Codec } from './environment.ts';
+
+const [PAD, UNKNOWN] = ['<pad>', '<unk>'];
 
 /** Contents of `tokenizer.json`: one word, one token; ids are places in the codec's vocabulary. */
 export function tokenizerJson(codec: Codec): string {
   const vocabulary = Object.fromEntries(codec.vocabulary.map((token, id) => [token, id]));
-  const special = ['<pad>', '<unk>'].map((content) => {
-    const id = vocabulary[content];
-    if (id === undefined) throw new TypeError(`the codec ${codec.version} has no ${content} token`);
+  const special = [PAD, UNKNOWN].map((content) => {
+    const id = idOf(codec, content);
     return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
   });
   const tokenizer = {
@@ -19,9 +20,30 @@ export function tokenizerJson(codec: Codec): string {
     pre_tokenizer: { type: 'WhitespaceSplit' },
     post_processor: null,
     decoder: null,
-    model: { type: 'WordLevel', vocab: vocabulary, unk_token: '<unk>' },
+    model: { type: 'WordLevel', vocab: vocabulary, unk_token: UNKNOWN },
   };
   return `${JSON.stringify(tokenizer, null, 2)}\n`;
+}
+
+/** What goes with a model besides, by file name: how batches are padded, and where a text ends that a policy writes freely, which is after one command. */
+export function usageFiles(codec: Codec): Record<string, string> {
+  const tokenizer = {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    clean_up_tokenization_spaces: false,
+    pad_token: PAD,
+    unk_token: UNKNOWN,
+  };
+  const generation = { eos_token_id: idOf(codec, codec.feedbackStart), pad_token_id: idOf(codec, PAD) };
+  return {
+    'tokenizer_config.json': `${JSON.stringify(tokenizer, null, 2)}\n`,
+    'generation_config.json': `${JSON.stringify(generation, null, 2)}\n`,
+  };
+}
+
+function idOf({ version, vocabulary }: Codec, token: string): number {
+  const id = vocabulary.indexOf(token);
+  if (id < 0) throw new TypeError(`the codec ${version} has no ${token} token`);
+  return id;
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 import {
   closeSync,
+  copyFileSync,
   existsSync,
   fstatSync,
   mkdirSync,
@@ -29,6 +30,19 @@ const TOKENIZER = 'tokenizer.json';
 const WEIGHTS = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 const VALUE_HEAD_FILE = 'value_head.safetensors';
+
+/** Files that say how a model is used, and none of whose contents depends on its weights: tokenizers in older forms, templates, how to generate. */
+const USAGE = [
+  'generation_config.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'chat_template.jinja',
+  'chat_template.json',
+  'tokenizer.model',
+  'vocab.json',
+  'merges.txt',
+];
 
 /** Bytes read from a file at a time. */
 const PIECE_BYTES = 2 ** 20;
@@ -155,6 +169,11 @@ export function writeModelFolder(folder: string, model: Model, tokenizerJson: st
   if (valueHead) writeSafetensorsFile(join(folder, VALUE_HEAD_FILE), new Map([[VALUE_HEAD, valueHead]]), dtype);
   if (tokenizerJson !== null) writeFileSync(join(folder, TOKENIZER), tokenizerJson);
   writeFileSync(join(folder, CONFIG), configJson(model.config, dtype));
+}
+
+/** Brings what says how a model is used from its folder into another: chat template, special tokens, generation settings. */
+export function copyUsage(from: string, to: string): void {
+  for (const name of USAGE) if (existsSync(join(from, name))) copyFileSync(join(from, name), join(to, name));
 }
 
 /** Writes one file; under another name until it is complete. */

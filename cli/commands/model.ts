@@ -12,7 +12,7 @@ import { formOf } from '../../learning/objectives.ts';
 import { decodeGraph } from '../../learning/llama.ts';
 import { loraScale, mergeAdapter, savesHead } from '../../learning/lora.ts';
 import { expectedShapes, isScore, isTied, llamaConfig } from '../../learning/model.ts';
-import { inspectModelFolder, readModelFolder, writeModelFolder, type FolderOptions } from '../../learning/model-files.ts';
+import { copyUsage, inspectModelFolder, readModelFolder, writeModelFolder, type FolderOptions } from '../../learning/model-files.ts';
 import { readingGraph } from '../../learning/reader.ts';
 import type { LlamaConfig, Model } from '../../learning/types.ts';
 import { count, plural, size } from '../format.ts';
@@ -90,9 +90,11 @@ function folderOptions({ dtype, shardSize }: StorageOptions): Required<FolderOpt
   return { dtype: dtype === 'bfloat16' ? 'BF16' : 'F32', shardBytes: Number(digits) * UNITS[unit!.toUpperCase()]! };
 }
 
-function write(model: Model, tokenizerJson: string | null, options: StorageOptions): void {
+/** `from`: the folder of the model that it was made of. */
+function write(model: Model, tokenizerJson: string | null, from: string, options: StorageOptions): void {
   const folder = resolve(options.output);
   writeModelFolder(folder, model, tokenizerJson, folderOptions(options));
+  copyUsage(from, folder);
   const { files } = inspectModelFolder(folder);
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
   print(`${model.config.architectures[0]} in ${folder}: ${size(bytes)} in ${plural(files.length, 'file')}`);
@@ -109,7 +111,7 @@ function mergeCommand(): Command {
     .action((base: string, adapter: string, options: StorageOptions) => {
       folderOptions(options); // refused before anything is read
       const { model, tokenizerJson } = readModelFolder(base);
-      write(mergeAdapter(model, readAdapterFolder(adapter, model.config)), tokenizerJson, options);
+      write(mergeAdapter(model, readAdapterFolder(adapter, model.config)), tokenizerJson, base, options);
     });
 }
 
@@ -126,7 +128,7 @@ function exportModelCommand(): Command {
       const kind = options.rewardModel ? 'rewardModel' : 'policy';
       const { folder } = (await fetchServables({ [kind]: { source, field: 'source' } }))[kind]!;
       const { model, tokenizerJson } = readModelFolder(folder);
-      write(model, tokenizerJson, options);
+      write(model, tokenizerJson, folder, options);
     });
 }
 

@@ -11,8 +11,9 @@ import { LAMPS, OBJECT_KINDS, RECEPTACLE_KINDS } from './kinds.ts';
 import { readCommand, readIntroduction, readObservation } from './reading.ts';
 
 const UNKNOWN = '<unk>';
-/** The token before every decision. */
+/** The token before every decision, and the one between a command and its feedback. */
 const DECIDE = '>';
+const FEEDBACK = ':';
 const VERBS = ['goto', 'open', 'close', 'take', 'move', 'clean', 'heat', 'cool', 'use', 'slice', 'examine', 'look', 'inventory', 'help'];
 /** What feedback says: a door is closed, things are seen, nothing is there, it was done, nothing happened; and what a thing is like. */
 const STATES = ['closed', 'see', 'empty', 'ok', 'fail', 'hot', 'sliced'];
@@ -30,7 +31,7 @@ const VOCABULARY: readonly string[] = Object.freeze([
     UNKNOWN,
     '<task>',
     '<home>',
-    ':',
+    FEEDBACK,
     DECIDE,
     ...VERBS,
     ...STATES,
@@ -87,7 +88,9 @@ export const householdCodec: Codec = {
     return [known(read.verb), ...read.names.flatMap(entityTokens)];
   },
 
+  feedbackStart: FEEDBACK,
+
   feedback(_command, observation) {
-    return [':', ...feedbackTokens(observation), DECIDE];
+    return [FEEDBACK, ...feedbackTokens(observation), DECIDE];
   },
 };

@@ -17,6 +17,8 @@ export interface Tokenizer {
   readonly size: number;
   /** The token that ends a text, if the tokenizer names one. */
   readonly endId: number | undefined;
+  /** The token that words outside the vocabulary become, if there is one. */
+  readonly unknown: { id: number; text: string } | undefined;
   /** Token ids of a text. `special`: with the special tokens that the model expects around a text (default), or without. Throws BadInput. */
   encode(text: string, options?: { special?: boolean }): number[];
   /** Token ids of two texts, one after the other as the tokenizer joins a pair. */
@@ -81,6 +83,7 @@ export function readTokenizer(files: TokenizerFiles): Tokenizer {
   );
   return {
     size,
+    unknown: unknownId === undefined ? undefined : { id: unknownId, text: unknown! },
     endId: end === undefined ? undefined : inner.token_to_id(end),
     encode: (text, { special = true } = {}) =>
       text === '' && !special ? [] : known(inner.encode(text, { add_special_tokens: special }).ids, text),

@@ -1,6 +1,6 @@
 /** `ratchet model`, through the real command, on folders that transformers and peft wrote. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -49,6 +49,21 @@ describe('ratchet model', { concurrency: 2 }, () => {
     assert.match(await model('export', merged, '-o', small, '--dtype', 'bfloat16', '--shard-size', '4KB'), /in 3 files/);
     assert.equal(readdirSync(small).filter((name) => name.endsWith('.safetensors')).length, 3);
     assert.equal(readModelFolder(small).model.config['torch_dtype'], 'bfloat16');
+  });
+
+  test('what says how a model is used goes with it', async () => {
+    const usage = {
+      'generation_config.json': '{"eos_token_id": 2}',
+      'tokenizer_config.json': '{"pad_token": "a"}',
+      'chat_template.jinja': '{{ x }}',
+    };
+    const from = join(HOME, 'with-usage');
+    cpSync(BASE, from, { recursive: true });
+    for (const [name, text] of Object.entries(usage)) writeFileSync(join(from, name), text);
+    const [exported, merged] = [join(HOME, 'exported'), join(HOME, 'merged-with-usage')];
+    await Promise.all([model('export', from, '-o', exported), model('merge', from, ADAPTER, '-o', merged)]);
+    for (const folder of [exported, merged])
+      for (const [name, text] of Object.entries(usage)) assert.equal(readFileSync(join(folder, name), 'utf8'), text);
   });
 
   test('a run can start from a folder in shards of bfloat16', () => {

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { tokenFactors } from '../../environments/codec-factors.ts';
 import type { Codec } from '../../environments/environment.ts';
 import { worldNamed } from '../../environments/registry.ts';
-import { tokenizerJson } from '../../environments/tokenizer.ts';
+import { tokenizerJson, usageFiles } from '../../environments/tokenizer.ts';
 
 const { codec } = worldNamed('household');
 
@@ -22,6 +22,17 @@ test('the tokenizer numbers every word by its place in the vocabulary', () => {
     codec.vocabulary,
   );
   assert.equal(tokenizer.model.vocab['<pad>'], 0);
+});
+
+test('generation ends where the feedback to a command begins', () => {
+  const files = usageFiles(codec);
+  const { eos_token_id: end, pad_token_id: pad } = JSON.parse(files['generation_config.json']!) as Record<string, number>;
+  const feedback = codec.feedback('goto cabinet 1', 'Nothing happens.');
+  assert.equal(codec.vocabulary[end!], feedback[0]);
+  assert.equal(codec.vocabulary[pad!], '<pad>');
+  // Else a command would be cut.
+  for (const command of ['goto cabinet 12', 'take mug 1 from desk 1', 'use desklamp 1', 'what is this'])
+    assert.ok(!codec.command(command).includes(codec.feedbackStart), command);
 });
 
 test('entities of one kind share a feature with the plain word, entities of one number another, and no two tokens have the same features', () => {

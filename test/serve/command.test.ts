@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { readFileSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
 import OpenAI, { AuthenticationError } from 'openai';
@@ -14,7 +14,7 @@ import type { RecordRef } from '../../artifacts/record.ts';
 import { ArtifactStore } from '../../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../../artifacts/store-config.ts';
 import { worldNamed } from '../../environments/registry.ts';
-import { tokenizerJson } from '../../environments/tokenizer.ts';
+import { tokenizerJson, usageFiles } from '../../environments/tokenizer.ts';
 import { initModel, llamaConfig, toScoreModel } from '../../learning/model.ts';
 import { ENTRY, freshHome, ratchet } from '../cli/cli.ts';
 import { recipe, sampleEntries } from '../cli/records.ts';
@@ -55,16 +55,34 @@ test('a run is served from the store with a key, and ends with 0 when it is told
     const baseURL = `${line.split(' at ')[1]}/v1`;
     const client = new OpenAI({ baseURL, apiKey: 'k', maxRetries: 0 });
     // The model is untrained, so it is asked only for what the constraint decides: one of the commands, in the codec's words.
-    const commands = ['goto cabinet 1', 'open fridge 1'];
+    const commands = ['goto cabinet_1', 'open fridge_1'];
     const ask = { model: 'demo-1@2', prompt: '<task> clean mug >', guided_choice: commands };
     const answer = await client.completions.create(ask);
     assert.ok(commands.includes(answer.choices[0]!.text));
+    // Read as text, this would be scored as 'goto cabinet <unk>', silently.
+    const strange = client.completions.create({ ...ask, guided_choice: ['goto cabinet 1', 'open fridge_1'] } as typeof ask);
+    await assert.rejects(strange, {
+      status: 400,
+      message: /structured_outputs\.choice: "goto cabinet 1" has words outside the model's vocabulary/,
+    });
     const wrong = new OpenAI({ baseURL, apiKey: 'x', maxRetries: 0 });
     await assert.rejects(wrong.models.list(), AuthenticationError);
   } finally {
     child.kill('SIGTERM');
   }
   assert.deepEqual(await once(child, 'exit'), [0, null]);
+});
+
+test('a model out of a run says how it is used: batches are padded, and a text ends with its command', async () => {
+  const env = { RATCHET_PREFIX: `test-serve-${randomUUID()}`, RATCHET_HOME: freshHome() };
+  await storeRun(env);
+  for (const kind of [[], ['--reward-model']]) {
+    const folder = join(env.RATCHET_HOME, `exported${kind}`);
+    const { code, err } = await ratchet(['model', 'export', 'demo-1', ...kind, '-o', folder], { env });
+    assert.equal(code, 0, err);
+    for (const [name, text] of Object.entries(usageFiles(worldNamed('household').codec)))
+      assert.equal(readFileSync(join(folder, name), 'utf8'), text);
+  }
 });
 
 test('what cannot be served is refused with exit code 2, by name', async () => {
