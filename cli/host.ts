@@ -11,6 +11,7 @@ import { identify, isAlive, signal, thisProcess, type ProcessIdentity } from '..
 import type { OnProgress } from '../infra/progress.ts';
 import { endpointEnvironment, ensureServers, type Endpoints, type ProcessEvent } from '../infra/servers.ts';
 import { createSupervisor } from '../infra/supervisor.ts';
+import { requireProvider } from '../learning/diagnose.ts';
 import { workerConfig } from '../workers/config.ts';
 import { readWorkerReports } from '../workers/report.ts';
 import { QUEUES } from '../workflows/task-queues.ts';
@@ -77,6 +78,7 @@ export async function becomeHost(
 ): Promise<Host> {
   // What the workers would refuse is refused before anything starts.
   workerConfig(QUEUES);
+  await requireProvider();
   await mkdir(join(home, 'logs'), { recursive: true, mode: 0o700 });
   await claim(home, command);
   const servers = await ensureServers({ home, onProgress }).catch(async (error: unknown) => {

@@ -8,6 +8,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { RatchetError } from '../core/errors.ts';
 import { graphicsDevices, nvidiaDevices } from './devices.ts';
 import { currentProvider, parseProvider, providerNeeds, showProvider } from './providers.ts';
 import type { ProviderName } from './providers.ts';
@@ -48,6 +49,16 @@ export async function diagnoseAccelerators(env: Record<string, string | undefine
       fix: providerNeeds(chosen.name),
     });
   return findings;
+}
+
+/** Throws Unavailable, saying what is missing, where the configured provider cannot be used; BadInput where it is none. */
+export async function requireProvider(env: Record<string, string | undefined> = process.env): Promise<void> {
+  const chosen = currentProvider(env);
+  if (chosen.name === 'cpu') return;
+  const refusal = await tryProvider(showProvider(chosen), env);
+  if (refusal === null) return;
+  const text = `the execution provider ${showProvider(chosen)} cannot be used here: ${refusal}. ${providerNeeds(chosen.name)}`;
+  throw new RatchetError('Unavailable', text);
 }
 
 function platformProviders(): ProviderName[] {

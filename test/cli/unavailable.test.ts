@@ -49,3 +49,18 @@ test('refused credentials', async () => {
   assert.match(err, /credentials|AWS_ACCESS_KEY_ID/);
   assert.doesNotMatch(err, /\n\s+at /);
 });
+
+test('an execution provider that is absent: says what is missing before servers and workers are started', async () => {
+  const home = freshHome();
+  // Part of ONNX Runtime on Windows only.
+  const env = { ...NO_SERVERS, RATCHET_HOME: home, RATCHET_EXECUTION_PROVIDER: 'dml' };
+  for (const command of [
+    ['start', '--scale', 'micro'],
+    ['up', '--foreground'],
+  ]) {
+    const { code, err } = await ratchet(command, { env });
+    assert.equal(code, 3, err);
+    assert.match(err, /the execution provider dml:0 cannot be used here: .*dml \(DirectML\) is part of onnxruntime-node on Windows only/);
+    assert.ok(!existsSync(home));
+  }
+});
