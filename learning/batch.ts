@@ -1,7 +1,8 @@
 /**
  * Packing: trees of tokens become rows of one length, several trees to a row, kept apart by a mask, first fit in the given order; the layout depends on
- * the trees alone. Before that the trees of one step are cut into micro-batches of like length. The trees of different steps are never sorted by length: it
- * predicts outcomes, so a step of long episodes only would mislead training.
+ * the trees alone. In ragged batches only attention sees rows; all else is computed for the nodes, without padding, and the last layer for the reads. Before
+ * that the trees of one step are cut into micro-batches of like length. The trees of different steps are never sorted by length: it predicts outcomes, so a
+ * step of long episodes only would mislead training.
  */
 import { badInput } from '../core/errors.ts';
 import type { Feed } from './lanes/lane.ts';
@@ -11,9 +12,13 @@ import type { Read, TokenTree } from './types.ts';
 export const MASKED = -1e9;
 /** Rows are as long as the longest tree, rounded up to this, so that few different shapes occur; a multiple of CHUNKS. */
 const ROW_MULTIPLE = 16;
+/** Batches with less of their rows filled, or fewer of their nodes read, are ragged. Full ones are not, because taking nodes out of rows costs 3 % of a micro-batch. */
+const LEAST_FILLED = 15 / 16;
+const LEAST_READ = 1 / 2;
 /** Attention takes the queries of a row in this many chunks, each with the keys up to its own end. */
 export const CHUNKS = 4;
 export const maskName = (chunk: number) => `mask${chunk}`;
+export const readMaskName = (chunk: number) => `readMask${chunk}`;
 
 /** Int64 tensors from small non-negative integers, without making a BigInt of each: the low words are written (little-endian, as ONNX Runtime needs). */
 export function int64(values: ArrayLike<number>): BigInt64Array {
@@ -57,19 +62,15 @@ export function microBatches<T>(items: readonly T[], count: number, lengthOf: (i
   return parts.filter((part) => part.length > 0);
 }
 
-/** A packed batch. Rows are time-major: node (row r, place t) has the index t * R + r. */
-export interface Packed {
+/** Which row and place each tree begins at, and how much of each row is filled. */
+interface Layout {
   rows: number;
   length: number;
-  /** ids [T*R], positions [T, R], and for chunk c of H = T / CHUNKS queries a mask [R, 1, H, (c + 1) H] (0 or MASKED). */
-  feeds: Record<string, Feed>;
-  /** Index of a node among the T*R; BadInput if there is no such node. */
-  place(read: Read): number;
+  starts: { row: number; start: number }[];
+  filled: number[];
 }
 
-export function pack(trees: TokenTree[], limits: { vocabulary: number; context: number }): Packed {
-  if (trees.length === 0) throw badInput('trees', [], 'at least one tree');
-  const depths = trees.map((tree, i) => depthsOf(tree, `trees[${i}]`));
+function layoutOf(trees: readonly TokenTree[]): Layout {
   const longest = Math.max(...trees.map((tree) => tree.ids.length));
   const length = Math.ceil(longest / ROW_MULTIPLE) * ROW_MULTIPLE;
   const filled: number[] = [];
@@ -80,17 +81,38 @@ export function pack(trees: TokenTree[], limits: { vocabulary: number; context: 
     filled[row] = start + ids.length;
     return { row, start };
   });
-  const rows = filled.length;
+  return { rows: filled.length, length, starts, filled };
+}
+
+/** Whether so much of the rows would be padding, or so little is read, that `pack` should make a ragged batch. */
+export function isRagged(trees: readonly TokenTree[], reads: readonly Read[]): boolean {
+  const { rows, length, filled } = layoutOf(trees);
+  const nodes = filled.reduce((sum, used) => sum + used, 0);
+  return nodes < LEAST_FILLED * length * rows || reads.length < LEAST_READ * nodes;
+}
+
+/** A packed batch. Rows are time-major: place t of row r has the number t * R + r. */
+export interface Packed {
+  rows: number;
+  length: number;
+  /** What `treeStates` is fed. */
+  feeds: Record<string, Feed>;
+}
+
+/** BadInput names the tree or the read that is wrong. Where nothing is read, the first node is: empty tensors are not for every kernel. */
+export function pack(
+  trees: readonly TokenTree[],
+  reads: readonly Read[],
+  limits: { vocabulary: number; context: number },
+  ragged: boolean,
+): Packed {
+  if (trees.length === 0) throw badInput('trees', [], 'at least one tree');
+  const depths = trees.map((tree, i) => depthsOf(tree, `trees[${i}]`));
+  const layout = layoutOf(trees);
+  const { rows, length, starts, filled } = layout;
   const ids = new Int32Array(length * rows);
   const positions = new Int32Array(length * rows);
-  const chunk = length / CHUNKS;
-  const masks = Array.from({ length: CHUNKS }, (_, c) => new Float32Array(rows * chunk * (c + 1) * chunk).fill(MASKED));
-  /** What place `t` of a row sees: one number for each key up to the end of its chunk. */
-  const line = (row: number, t: number): Float32Array => {
-    const c = Math.floor(t / chunk);
-    const width = (c + 1) * chunk;
-    return masks[c]!.subarray((row * chunk + (t % chunk)) * width, (row * chunk + (t % chunk) + 1) * width);
-  };
+  const masks = rowMasks(rows, length);
   trees.forEach((tree, i) => {
     const { row, start } = starts[i]!;
     for (let node = 0; node < tree.ids.length; node++) {
@@ -104,25 +126,91 @@ export function pack(trees: TokenTree[], limits: { vocabulary: number; context: 
       positions[t * rows + row] = depth;
       // A node sees what its parent sees, and itself.
       const parent = tree.parents[node]!;
-      const own = line(row, t);
-      if (parent >= 0) own.set(line(row, start + parent).subarray(start, start + parent + 1), start);
+      const own = masks.line(row, t);
+      if (parent >= 0) own.set(masks.line(row, start + parent).subarray(start, start + parent + 1), start);
       own[t] = 0;
     }
   });
   // Padding reads itself alone: a row of nothing but masked scores would average over everything.
-  for (let row = 0; row < rows; row++) for (let t = filled[row]!; t < length; t++) line(row, t)[t] = 0;
+  for (let row = 0; row < rows; row++) for (let t = filled[row]!; t < length; t++) masks.line(row, t)[t] = 0;
+  const asked = (reads.length > 0 ? reads : [{ tree: 0, node: 0 }]).map(({ tree, node }) => {
+    const at = starts[tree];
+    if (!at || !(node >= 0 && node < trees[tree]!.ids.length)) throw badInput('read', { tree, node }, 'a node of one of the trees');
+    return { row: at.row, t: at.start + node };
+  });
+  const feeds = ragged
+    ? { ...nodeFeeds(layout, ids, positions, asked), ...queryFeeds(layout, masks, asked) }
+    : {
+        ids: indexFeed(ids),
+        positions: { data: int64(positions), dims: [length, rows] },
+        reads: indexFeed(asked.map(({ row, t }) => t * rows + row)),
+      };
+  return { rows, length, feeds: { ...masks.feeds, ...feeds } };
+}
+
+/** A read, by its row and place. */
+interface Asked {
+  row: number;
+  t: number;
+}
+
+/** The masks of all chunks, nothing seen yet. `line`: what place t of a row sees, a number for each key up to the end of its chunk. */
+function rowMasks(rows: number, length: number) {
+  const chunk = length / CHUNKS;
+  const masks = Array.from({ length: CHUNKS }, (_, c) => new Float32Array(rows * chunk * (c + 1) * chunk).fill(MASKED));
   return {
-    rows,
-    length,
-    feeds: {
-      ids: indexFeed(ids),
-      positions: { data: int64(positions), dims: [length, rows] },
-      ...Object.fromEntries(masks.map((data, c) => [maskName(c), { data, dims: [rows, 1, chunk, (c + 1) * chunk] }])),
-    },
-    place({ tree, node }) {
-      const at = starts[tree];
-      if (!at || !(node >= 0 && node < trees[tree]!.ids.length)) throw badInput('read', { tree, node }, 'a node of one of the trees');
-      return (at.start + node) * rows + at.row;
+    chunk,
+    feeds: Object.fromEntries(masks.map((data, c): [string, Feed] => [maskName(c), { data, dims: [rows, 1, chunk, (c + 1) * chunk] }])),
+    line(row: number, t: number): Float32Array {
+      const c = Math.floor(t / chunk);
+      const width = (c + 1) * chunk;
+      const at = (row * chunk + (t % chunk)) * width;
+      return masks[c]!.subarray(at, at + width);
     },
   };
+}
+
+/** The nodes alone, in the order of their places: ids [N], positions [N, 1], reads [P] among them, `places` [N], and `nodes` [T, R] that places show (padding: 0). */
+function nodeFeeds({ rows, length, filled }: Layout, ids: Int32Array, positions: Int32Array, asked: readonly Asked[]) {
+  const places: number[] = [];
+  const nodes = new Int32Array(length * rows);
+  for (let place = 0; place < nodes.length; place++)
+    if (Math.floor(place / rows) < filled[place % rows]!) nodes[place] = places.push(place) - 1;
+  return {
+    ids: indexFeed(places.map((place) => ids[place]!)),
+    positions: { data: int64(places.map((place) => positions[place]!)), dims: [places.length, 1] },
+    reads: indexFeed(asked.map(({ row, t }) => nodes[t * rows + row]!)),
+    places: indexFeed(places),
+    nodes: { data: int64(nodes), dims: [length, rows] },
+  };
+}
+
+/**
+ * The reads in rows of their own, chunk by chunk, U_c (at least 1) in chunk c and U in all: `queries` [U, R] says which read a place shows (padding: 0),
+ * `queryPlaces` [P] where each is, and what they see stands in masks [R, 1, U_c, (c + 1) H].
+ */
+function queryFeeds({ rows }: Layout, { chunk, line }: ReturnType<typeof rowMasks>, asked: readonly Asked[]) {
+  const lists = Array.from({ length: CHUNKS }, () => Array.from({ length: rows }, (): number[] => []));
+  asked.forEach(({ row, t }, read) => lists[Math.floor(t / chunk)]![row]!.push(read));
+  const widths = lists.map((ofRows) => Math.max(1, ...ofRows.map((list) => list.length)));
+  const total = widths.reduce((sum, width) => sum + width, 0);
+  const queries = new Int32Array(total * rows);
+  const queryPlaces = new Int32Array(asked.length);
+  const masks: Record<string, Feed> = {};
+  let before = 0;
+  lists.forEach((ofRows, c) => {
+    const [width, keys] = [widths[c]!, (c + 1) * chunk];
+    const mask = new Float32Array(rows * width * keys).fill(MASKED);
+    ofRows.forEach((list, row) =>
+      list.forEach((read, j) => {
+        const place = (before + j) * rows + row;
+        queries[place] = read;
+        queryPlaces[read] = place;
+        mask.set(line(row, asked[read]!.t), (row * width + j) * keys);
+      }),
+    );
+    masks[readMaskName(c)] = { data: mask, dims: [rows, 1, width, keys] };
+    before += width;
+  });
+  return { queries: { data: int64(queries), dims: [total, rows] }, queryPlaces: indexFeed(queryPlaces), ...masks };
 }

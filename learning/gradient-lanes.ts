@@ -3,7 +3,7 @@
  * are always added in the order of the micro-batches: the result depends neither on how many lanes there are nor on their speed. Lanes also take the sums and
  * fold the weights, a share of the matrices at a time, so that no core waits while another one adds.
  */
-import { pack } from './batch.ts';
+import { isRagged, pack } from './batch.ts';
 import { foldOrders, foldShares, foldedMatrices, graphShape, trainedTensors, unfoldings } from './fold.ts';
 import type { FoldedMatrix } from './fold.ts';
 import { dependsOn, gradients } from './graph/gradient.ts';
@@ -31,16 +31,17 @@ const SPARE_BYTES = 2 ** 24;
 
 /**
  * The graph of one micro-batch: the loss, and one gradient per folded matrix that is trained (and matters to it: a value head may not). `inputs` are the
- * folded matrices that it reads, `trained` those of them with a gradient.
+ * folded matrices that it reads, `trained` those of them with a gradient. Ragged: for batches packed so.
  */
 export function trainingGraph(
   config: LlamaConfig,
   form: Form,
   adapter?: AdapterConfig,
+  ragged = false,
 ): { model: Uint8Array; inputs: string[]; trained: string[] } {
   const graph = llamaGraph(config, OBJECTIVE_AXES);
   const weights = llamaWeights(graph, config, { adapter });
-  const states = treeStates(graph, config, weights);
+  const states = treeStates(graph, config, weights, ragged);
   const out = head(config, weights, states);
   const heads = isScore(config) ? { scores: out } : { logits: out, scores: hasValueHead(config) ? valueHead(weights, states) : undefined };
   const loss = lossOf(form, graph, heads);
@@ -54,6 +55,19 @@ export function trainingGraph(
   return { model, inputs: list.map(({ name }) => name), trained };
 }
 const gradientName = (name: string) => `d ${name}`;
+
+/** What decides the graph of a micro-batch; equal keys, equal graphs. */
+interface Shape {
+  form: Form;
+  ragged: boolean;
+  key: string;
+}
+
+function shapeOf({ terms, trees }: Batch): Shape {
+  const form = formOf(terms);
+  const ragged = isRagged(trees, terms.reads);
+  return { form, ragged, key: ragged ? `${form.key}, ragged` : form.key };
+}
 
 export class GradientLanes {
   readonly #config: LlamaConfig;
@@ -76,7 +90,7 @@ export class GradientLanes {
   /** The tensors that are trained, each with the name of what holds its gradient in the end, and the sum of its squares then. */
   readonly #holders: Map<string, string>;
   readonly #squares = new Map<string, Float64Array>();
-  /** By the key of their form, each made when a batch first needs it: the matrices that it gives gradients of. */
+  /** By the key of their shape, each made when a batch first needs it: the matrices that it gives gradients of. */
   readonly #sessions = new Map<string, Promise<ReadonlySet<string>>>();
   #lanes: Lane[] = [];
   #memory: LaneMemory | undefined;
@@ -134,9 +148,9 @@ export class GradientLanes {
     await spread(this.#lanes, this.#shares, (lane, share) => lane.fold(foldOrders(share, tensors, this.#matrices)));
   }
 
-  #session(form: Form): Promise<ReadonlySet<string>> {
+  #session({ form, ragged, key }: Shape): Promise<ReadonlySet<string>> {
     const load = async () => {
-      const { model, inputs, trained } = trainingGraph(this.#config, form, this.#adapter);
+      const { model, inputs, trained } = trainingGraph(this.#config, form, this.#adapter, ragged);
       const shared = Object.fromEntries(inputs.map((name) => [name, this.#shared[name]!]));
       const slots = Array.from({ length: this.#slotCount }, (_, slot) =>
         Object.fromEntries(
@@ -146,11 +160,11 @@ export class GradientLanes {
           ]),
         ),
       );
-      await Promise.all(this.#lanes.map((lane) => lane.load(form.key, model, shared, slots)));
+      await Promise.all(this.#lanes.map((lane) => lane.load(key, model, shared, slots)));
       return new Set(trained);
     };
-    const loaded = this.#sessions.get(form.key) ?? load();
-    this.#sessions.set(form.key, loaded);
+    const loaded = this.#sessions.get(key) ?? load();
+    this.#sessions.set(key, loaded);
     return loaded;
   }
 
@@ -164,9 +178,9 @@ export class GradientLanes {
   ): Promise<{ loss: number; gradients: Map<string, Float32Array>; squares: Map<string, number> }> {
     for (const [name, { shape, data }] of tensors) if (shape.length === 1 || this.#holders.has(name)) this.#memory!.owned(data);
     const limits = { vocabulary: this.#config.vocab_size, context: this.#config.max_position_embeddings };
-    const forms = batches.map(({ terms }) => formOf(terms));
+    const shapes = batches.map(shapeOf);
     const given: ReadonlySet<string>[] = [];
-    for (const form of forms) given.push(await this.#session(form));
+    for (const shape of shapes) given.push(await this.#session(shape));
     const folding = this.#fold(tensors);
     folding.catch(() => undefined); // seen below
 
@@ -179,10 +193,10 @@ export class GradientLanes {
     const run = async (lane: Lane, i: number) => {
       const batch = batches[i]!;
       const slot = i % this.#slotCount;
-      const feeds = batchFeeds(batch, pack(batch.trees, limits), this.#objective, this.#config);
+      const feeds = batchFeeds(batch, pack(batch.trees, batch.terms.reads, limits, shapes[i]!.ragged), this.#objective, this.#config);
       for (const [name, { arrays }] of this.#slots) if (!given[i]!.has(name)) arrays[slot]!.fill(0);
       await folding;
-      const { loss } = await lane.run(forms[i]!.key, feeds, slot);
+      const { loss } = await lane.run(shapes[i]!.key, feeds, slot);
       losses[i] = loss![0]!;
       while (losses[complete] !== undefined) complete++;
     };

@@ -5,13 +5,14 @@
  * Axes: T tokens of a row, H of them in a chunk of queries, R rows, S keys (of the same tokens), D width, F feed-forward width, V vocabulary,
  * K key/value heads, G query heads per key/value head, E size of a head, P reads, M positions; in decoding C cached tokens, X cached and new ones.
  */
-import { CHUNKS, maskName } from './batch.ts';
+import { CHUNKS, maskName, readMaskName } from './batch.ts';
 import { rotaryFrequencies } from './config.ts';
 import { foldedMatrices } from './fold.ts';
 import { attention } from './graph/attention.ts';
+import type { Chunk } from './graph/attention.ts';
 import { Graph } from './graph/graph.ts';
 import type { Value } from './graph/graph.ts';
-import { gather } from './graph/indexing.ts';
+import { arrange, gather } from './graph/indexing.ts';
 import {
   add,
   concat,
@@ -47,6 +48,10 @@ export function llamaGraph(config: LlamaConfig, symbolic: string[] = [], twins: 
     R: 'symbolic',
     P: 'symbolic',
     S: { sameAs: 'T' },
+    L: 'symbolic',
+    Q: { sameAs: 'L' },
+    U: 'symbolic',
+    ...Object.fromEntries(Array.from({ length: CHUNKS }, (_, c) => [`U${c}`, 'symbolic' as const])),
     D: config.hidden_size,
     F: config.intermediate_size,
     V: config.vocab_size,
@@ -180,21 +185,47 @@ function readStates(graph: Graph, config: LlamaConfig, weights: Weights, R: stri
 }
 
 /**
- * Whole trees: inputs ids [T*R], positions [T, R], masks, reads [P]; result [P, D]. A node comes after its ancestors, so the queries are taken in chunks
- * of H tokens, and chunk c sees the first (c + 1) H keys only: mask c is [R, 1, H, (c + 1) H].
+ * Whole trees, packed into rows (`batch.ts`): the final states [P, D] at input `reads`. A node comes after its ancestors, so the queries of a row are taken
+ * in chunks of H tokens, and chunk c sees the first (c + 1) H keys only: mask c is [R, 1, H, (c + 1) H].
+ *
+ * Inputs ids [T*R] and positions [T, R]. Where batches are `ragged`, T counts the nodes of all rows together, without padding: ids [T], positions [T, 1], and
+ * only attention is in rows, of length L: `nodes` [Q, R] says which node a place shows, `places` [T] where each lies. The last layer asks for the reads
+ * alone, U_c of a row in chunk c: `queries` [U, R] and `queryPlaces` [P] say which read is where, and their masks are [R, 1, U_c, (c + 1) H].
  */
-export function treeStates(graph: Graph, config: LlamaConfig, weights: Weights): Value {
-  const keys = (chunk: number) => (chunk === CHUNKS - 1 ? 'S' : `${chunk + 1}*H`);
-  const chunks = Array.from({ length: CHUNKS }, (_, c) => ({
-    queries: groupsOf(config) === 1 ? 'H' : 'H*G',
-    keys: keys(c),
-    added: 'H',
-    mask: groupMask(config, graph.input(maskName(c), 'float32', ['R', '1', 'H', keys(c)])),
-  }));
+export function treeStates(graph: Graph, config: LlamaConfig, weights: Weights, ragged: boolean): Value {
   const alpha = 1 / Math.sqrt(config.head_dim);
-  return readStates(graph, config, weights, 'R', false, (_, queries, k, v) => {
+  const chunksOf = (asking: (chunk: number) => string, mask: (chunk: number) => string): Chunk[] =>
+    Array.from({ length: CHUNKS }, (_, c) => {
+      const [queries, keys] = [asking(c), c < CHUNKS - 1 ? `${c + 1}*H` : ragged ? 'L' : 'S'];
+      return {
+        queries: groupsOf(config) === 1 ? queries : `${queries}*G`,
+        keys,
+        added: 'H',
+        mask: groupMask(config, graph.input(mask(c), 'float32', ['R', '1', queries, keys])),
+      };
+    });
+  const attend = (queries: Value, k: Value, v: Value, chunks: readonly Chunk[]): Value => {
     const { q, batchQ } = groupQueries(config, queries);
-    return ungroup(config, attention(q, k, v, chunks, alpha, batchQ), 'T');
+    return ungroup(config, attention(q, k, v, chunks, alpha, batchQ), queries.axes[0]!);
+  };
+  const chunks = chunksOf(() => 'H', maskName);
+  if (!ragged) return readStates(graph, config, weights, 'R', false, (_, q, k, v) => attend(q, k, v, chunks));
+
+  const readChunks = chunksOf((c) => `U${c}`, readMaskName);
+  const nodes = graph.input('nodes', 'int64', ['Q', 'R']);
+  const places = graph.input('places', 'int64', ['T']);
+  const queries = graph.input('queries', 'int64', ['U', 'R']);
+  const queryPlaces = graph.input('queryPlaces', 'int64', ['P']);
+  const keysInRows = (value: Value) => {
+    const rows = arrange(reshape(rename(value, ['T', '1', 'K', 'E']), ['T', 'K*E']), nodes, places);
+    return rename(reshape(rows, ['Q', 'R', 'K', 'E']), ['L', 'R', 'K', 'E']);
+  };
+  return readStates(graph, config, weights, '1', true, (layer, q, k, v) => {
+    const flat = reshape(q, [q.axes[0]!, q.axes[2]!]);
+    const [keys, values] = [keysInRows(k), keysInRows(v)];
+    if (layer < config.num_hidden_layers - 1) return arrange(attend(arrange(flat, nodes, places), keys, values, chunks), places, nodes);
+    // Padding among the reads sees keys of others, and must have no gradient: it is gathered from, not arranged.
+    return gather(attend(arrange(flat, queries, queryPlaces), keys, values, readChunks), queryPlaces);
   });
 }
 

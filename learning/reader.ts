@@ -3,7 +3,7 @@
  * their trees by a fixed budget, so the numbers do not depend on the lanes.
  */
 import { badInput } from '../core/errors.ts';
-import { indexFeed, int64, pack } from './batch.ts';
+import { int64, pack } from './batch.ts';
 import { shapeKey } from './config.ts';
 import { foldOrders, foldedMatrices, graphShape } from './fold.ts';
 import { foldPart } from './lanes/folding.ts';
@@ -66,7 +66,7 @@ function cut(requests: Request[]): Run[] {
 export function readingGraph(config: LlamaConfig, output: Output): Uint8Array {
   const graph = llamaGraph(config, ['A']);
   const weights = llamaWeights(graph, config);
-  const states = treeStates(graph, config, weights);
+  const states = treeStates(graph, config, weights, true);
   if (output === 'hidden') return graph.emit({ out: mul(states, graph.input(FINAL_NORM, 'float32', ['D'])) });
   if (output === 'values') return graph.emit({ out: valueHead(weights, states) });
   const out = head(config, weights, states);
@@ -127,8 +127,7 @@ class LlamaReader implements Reader {
   async #read(output: Output, requests: Request[], deliver: (run: Run, data: Float32Array, width: number) => void): Promise<void> {
     const limits = { vocabulary: this.#config.vocab_size, context: this.#config.max_position_embeddings };
     const feedsOf = (run: Run): Record<string, Feed> => {
-      const packed = pack(run.trees, limits);
-      const feeds: Record<string, Feed> = { ...packed.feeds, reads: indexFeed(run.reads.map((read) => packed.place(read))) };
+      const { feeds } = pack(run.trees, run.reads, limits, true);
       const { allowed, targets } = requests[run.request]!;
       if (targets) return { ...feeds, targets: { data: int64(run.places.map((p) => targets[p]!)), dims: [run.places.length, 1] } };
       if (!allowed) return feeds;

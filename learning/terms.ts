@@ -256,5 +256,5 @@ function own(terms: Terms, config: LlamaConfig): Feeds {
 export function batchFeeds(batch: Batch, packed: Packed, objective: Objective, config: LlamaConfig): Feeds {
   const { terms } = batch;
   if (terms.objective !== objective) throw badInput('terms.objective', terms.objective, `this trainer minimises '${objective}'`);
-  return { ...packed.feeds, reads: indexes(terms.reads.map((read) => packed.place(read))), ...own(terms, config) };
+  return { ...packed.feeds, ...own(terms, config) };
 }

@@ -19,6 +19,23 @@ export function gather(x: Value, index: Value): Value {
 }
 
 /**
+ * Rows of x in other places: out[p..] = x[index[p..]], and row n lies at place inverse[n..] of the flattened out. Of all places that show the same row only this
+ * one may matter to what is differentiated: the gradient of a row is picked there instead of summed.
+ */
+export function arrange(x: Value, index: Value, inverse: Value): Value {
+  const [rows, ...rest] = x.axes;
+  if (rows !== inverse.axes.join('*')) throw new AxisError('arrange', `${showAxes(x.axes)} and inverse ${showAxes(inverse.axes)} differ`);
+  const flat = [index.axes.join('*'), ...rest];
+  return one(
+    x.graph.node('Gather', [x, index], {
+      outputs: [{ axes: [...index.axes, ...rest] }],
+      attributes: { axis: 0 },
+      backward: ([dy]) => [reshape(arrange(reshape(dy!, flat), inverse, index), x.axes), undefined],
+    }),
+  );
+}
+
+/**
  * out[n] = sum of x[p] where index[p] = n, for the n of `axis`. On the CPU ScatterND adds row after row in the order of the index where its session has one
  * thread, as all of ours have (`lanes/lane-worker.ts`): the same bits every time, and those of ScatterElements, which takes eight times as long.
  */

@@ -26,7 +26,7 @@ const nodes = (count: number) => Array.from({ length: count }, (_, node) => ({ t
 
 /** The feeds of terms over one tree of six nodes. */
 function feedsOf(terms: Terms, config: LlamaConfig) {
-  const packed = pack([TREE], { vocabulary: config.vocab_size, context: 64 });
+  const packed = pack([TREE], terms.reads, { vocabulary: config.vocab_size, context: 64 }, false);
   const all = batchFeeds({ trees: [TREE], terms }, packed, terms.objective, config);
   return Object.fromEntries(Object.entries(all).filter(([name]) => !(name in packed.feeds) && name !== 'reads'));
 }

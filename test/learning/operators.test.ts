@@ -37,6 +37,12 @@ interface Bench {
   fixed(data: ArrayLike<number>, axes: string[], integer?: boolean): Value;
 }
 
+/** A random order of the numbers below the size of an axis, and where each is in it. */
+function permutation(b: Bench, axis: string): { index: number[]; inverse: number[] } {
+  const index = b.random.shuffled(Array.from({ length: sizeOf(b, axis) }, (_, i) => i));
+  return { index, inverse: index.map((_, i) => index.indexOf(i)) };
+}
+
 /** The operators, each as a function from inputs to an output. Composite axes stand for the real uses in `llama.ts`. */
 const OPERATORS: Record<string, (bench: Bench) => Value> = {
   add: (b) => op.add(b.x('A', 'B'), b.x('A', 'B')),
@@ -79,6 +85,28 @@ const OPERATORS: Record<string, (bench: Bench) => Value> = {
   'matmul of a transposition': (b) => op.matmul(op.transpose(b.x('B', 'A', 'C'), [1, 0, 2]), b.x('A', 'C', 'D')),
   gather: (b) => op.gather(b.x('A', 'B'), b.fixed(indexes(b, 'C', 'A'), ['C'], true)),
   'gather of numbers': (b) => op.gather(b.x('A'), b.fixed(indexes(b, 'C', 'A'), ['C'], true)),
+  arrange: (b) => {
+    const { index, inverse } = permutation(b, 'A*B');
+    return op.mul(op.arrange(b.x('A*B', 'C'), b.fixed(index, ['A', 'B'], true), b.fixed(inverse, ['A*B'], true)), b.x('A', 'B', 'C'));
+  },
+  'arrange, back': (b) => {
+    const { index, inverse } = permutation(b, 'A*B');
+    return op.exp(op.arrange(b.x('A*B', 'C'), b.fixed(index, ['A*B'], true), b.fixed(inverse, ['A', 'B'], true)));
+  },
+  'arrange, with places that do not matter': (b) => {
+    const { index, inverse } = permutation(b, 'A');
+    const shown = b.fixed(
+      index.flatMap((row) => [row, 0]),
+      ['A', '2'],
+      true,
+    );
+    const places = b.fixed(
+      inverse.map((place) => 2 * place),
+      ['A'],
+      true,
+    );
+    return op.mul(op.arrange(b.x('A', 'C'), shown, places), b.fixed([1, 0], ['2', '1']));
+  },
   scatterSum: (b) => op.scatterSum(b.x('C', 'B'), b.fixed(indexes(b, 'C', 'A'), ['C'], true), 'A'),
   'scatterSum of numbers': (b) => op.scatterSum(b.x('C'), b.fixed(indexes(b, 'C', 'A'), ['C'], true), 'A'),
   gatherColumns: (b) => op.gatherColumns(b.x('A', 'B'), b.fixed(indexes(b, 'A*C', 'B'), ['A', 'C'], true)),

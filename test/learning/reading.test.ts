@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { Random } from '../../core/random.ts';
-import { maskName, microBatches, pack } from '../../learning/batch.ts';
+import { maskName, microBatches, pack, readMaskName } from '../../learning/batch.ts';
 import { createDecoder } from '../../learning/decoder.ts';
 import type { Feed } from '../../learning/lanes/lane.ts';
 import { initModel, llamaConfig } from '../../learning/model.ts';
@@ -74,32 +74,83 @@ test('a step of long prompts is read in several runs, and gives what the rows gi
   }
 });
 
+/** Longest tree 10, rounded up to 16; 10 + 4 fit in row 0, 3 does not, 1 does. */
+const PACKED = [chain([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), { ids: [3, 4, 5, 6], parents: [-1, 0, 0, -1] }, chain([7, 7, 7]), chain([1])];
+const ALL = PACKED.flatMap(({ ids }, tree) => ids.map((_, node) => ({ tree, node })));
+const LIMITS = { vocabulary: 11, context: 64 };
+const numbers = (feed: Feed | undefined) => Array.from(feed!.data as ArrayLike<number | bigint>, Number);
+/** What line `line` of a mask shows; its lines are as long as the last of its dims. */
+const shown = ({ data, dims }: Feed, line: number) => {
+  const keys = dims.at(-1)!;
+  return Array.from({ length: keys }, (_, s) => s).filter((s) => data[line * keys + s] === 0);
+};
+
 test('packing: first fit in the given order, ancestors and self visible, positions are depths', () => {
-  const trees = [chain([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), { ids: [3, 4, 5, 6], parents: [-1, 0, 0, -1] }, chain([7, 7, 7]), chain([1])];
-  const packed = pack(trees, { vocabulary: 11, context: 64 });
-  // Longest tree 10, rounded up to 16; 10 + 4 fit in row 0, 3 does not, 1 does.
-  assert.deepEqual([packed.rows, packed.length], [2, 16]);
-  const { ids, positions } = packed.feeds as Record<'ids' | 'positions', Feed>;
-  const place = (tree: number, node: number) => packed.place({ tree, node });
+  const { rows, length, feeds } = pack(PACKED, ALL, LIMITS, false);
+  assert.deepEqual([rows, length], [2, 16]);
+  const [ids, positions, reads] = [feeds['ids'], feeds['positions'], feeds['reads']].map(numbers) as [number[], number[], number[]];
+  const place = (tree: number, node: number) => reads[ALL.findIndex((read) => read.tree === tree && read.node === node)]!;
   assert.deepEqual([place(0, 0), place(0, 9), place(1, 0), place(2, 0), place(3, 0)], [0, 18, 20, 1, 28]); // t * rows + row
   assert.deepEqual(
-    [0, 1, 2, 3].map((node) => Number(positions.data[place(1, node)])),
+    [0, 1, 2, 3].map((node) => positions[place(1, node)]),
     [0, 1, 1, 0],
   );
   assert.deepEqual(
-    [0, 1, 2, 3].map((node) => Number(ids.data[place(1, node)])),
+    [0, 1, 2, 3].map((node) => ids[place(1, node)]),
     [3, 4, 5, 6],
   );
   const seen = (tree: number, node: number) => {
     const at = place(tree, node);
     const [row, t] = [at % 2, Math.floor(at / 2)];
     // Four chunks of four queries: the first sees 4 keys at most, the last 16.
-    const chunk = Math.floor(t / 4);
-    const keys = 4 * (chunk + 1);
-    const line = (row * 4 + (t % 4)) * keys;
-    return Array.from({ length: keys }, (_, s) => s).filter((s) => packed.feeds[maskName(chunk)]!.data[line + s] === 0);
+    return shown(feeds[maskName(Math.floor(t / 4))]!, row * 4 + (t % 4));
   };
   assert.deepEqual([seen(0, 2), seen(1, 1), seen(1, 2), seen(1, 3), seen(2, 1)], [[0, 1, 2], [10, 11], [10, 12], [13], [0, 1]]);
+});
+
+test('packing, ragged: nodes without padding, rows that show them, and the reads in rows of their own', () => {
+  const reads = [ALL[9]!, ALL[11]!, ALL[2]!, ALL[15]!, ALL[9]!]; // of places 9, 11 and 2 of row 0, 1 of row 1, and the first again
+  const [full, { feeds }] = [pack(PACKED, ALL, LIMITS, false), pack(PACKED, reads, LIMITS, true)];
+  const [ids, positions, places, nodes] = ['ids', 'positions', 'places', 'nodes'].map((name) => numbers(feeds[name])) as number[][] as [
+    number[],
+    number[],
+    number[],
+    number[],
+  ];
+  // 18 of 32 places hold a node.
+  assert.deepEqual([ids.length, positions.length, nodes.length], [18, 18, 32]);
+  assert.deepEqual(
+    places.map((place) => nodes[place]),
+    places.map((_, node) => node),
+  );
+  for (const [name, own] of [['ids', ids] as const, ['positions', positions] as const])
+    assert.deepEqual(
+      own,
+      places.map((place) => numbers(full.feeds[name])[place]),
+    );
+  assert.deepEqual(
+    numbers(feeds['reads']).map((node) => ids[node]),
+    [10, 4, 3, 7, 10],
+  );
+  // Chunks of places 0-3, 4-7, 8-11: row 0 has 1, 0 and 3 reads there, row 1 has 1, 0, 0; each chunk has at least one place.
+  const widths = [1, 1, 3, 1];
+  assert.deepEqual(feeds['queries']!.dims, [6, 2]);
+  const [queries, queryPlaces] = [numbers(feeds['queries']), numbers(feeds['queryPlaces'])];
+  assert.deepEqual(
+    queryPlaces.map((place) => queries[place]),
+    [0, 1, 2, 3, 4],
+  );
+  assert.equal(new Set(queryPlaces).size, 5);
+  const seen = reads.map((_, read) => {
+    const [u, row] = [Math.floor(queryPlaces[read]! / 2), queryPlaces[read]! % 2];
+    const chunk = u < 1 ? 0 : u < 2 ? 1 : u < 5 ? 2 : 3;
+    const before = widths.slice(0, chunk).reduce((a, b) => a + b, 0);
+    const mask = feeds[readMaskName(chunk)]!;
+    assert.deepEqual(mask.dims, [2, 1, widths[chunk], 4 * (chunk + 1)]);
+    return shown(mask, row * widths[chunk]! + (u - before));
+  });
+  const ten = Array.from({ length: 10 }, (_, s) => s);
+  assert.deepEqual(seen, [ten, [10, 11], [0, 1, 2], [0, 1], ten]);
 });
 
 test('law: log-probabilities and states of packed, branching trees equal those of separate sequences, whatever the lanes and the requests', async () => {
