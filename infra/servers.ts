@@ -165,9 +165,14 @@ export async function runningServers(home: string, env: Environment = process.en
   return endpointsOf(named, record, named.s3 ? null : await readCredentials(home));
 }
 
-/** Whether the servers of this home are up for nobody but commands that borrow them: they end as soon as the last of these does. */
+/**
+ * Whether the servers of this home are up for nobody but commands that borrow them: they end as soon as the last of these does. Where all users have died, the
+ * last ones count: what commands that were killed have left behind is for the next one to end.
+ */
 export async function serversBorrowed(home: string): Promise<boolean> {
-  const users = await living((await readHome(home))?.users ?? []);
+  const known = (await readHome(home))?.users ?? [];
+  const alive = await living(known);
+  const users = alive.length > 0 ? alive : known;
   return users.length > 0 && users.every(({ borrows }) => borrows);
 }
 

@@ -72,6 +72,14 @@ test('several share them: who ends first takes them from nobody, and the last on
   assert.deepEqual(await ended(second, 'SIGTERM'), { by: 'SIGTERM', left: [] });
 });
 
+test('what a killed command leaves behind, the next one ends', async () => {
+  const { by, left } = await ended(await borrower(/open/), 'SIGKILL');
+  assert.deepEqual([by, left.length], ['SIGKILL', 2]);
+  const { code } = await ratchet(['ls', '--json'], { env: { ...NO_SERVERS, RATCHET_HOME: home.path } });
+  assert.equal(code, 0);
+  assert.deepEqual(processesWithHome(home), []);
+});
+
 test('many at once, each ending when it likes: none fails, and nothing is left', async () => {
   const all = await Promise.all(
     Array.from({ length: 6 }, async () => ratchet(['ls', '--json'], { env: { ...NO_SERVERS, RATCHET_HOME: home.path } })),
