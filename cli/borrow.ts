@@ -19,7 +19,7 @@ export async function borrowServers(home: string): Promise<Borrowed> {
   const interruption = new AbortController();
   const { signal } = interruption;
   const display = preparing();
-  display.onProgress({ step: 'servers', detail: 'starting Temporal and the S3 server for this command' });
+  display.onProgress({ step: 'servers', detail: 'Temporal and the S3 server, for the time of this command' });
   const starting = ensureServers({ home, borrow: true, onProgress: display.onProgress, signal }).finally(() => display.end());
   // Once is enough: a server that does not end when asked is killed soon after.
   const onSignal = (name: NodeJS.Signals) => {

@@ -78,7 +78,7 @@ export async function becomeHost(
 ): Promise<Host> {
   // What the workers would refuse is refused before anything starts.
   workerConfig(QUEUES);
-  await requireProvider();
+  await requireProvider((detail) => onProgress({ step: 'provider', detail }));
   await mkdir(join(home, 'logs'), { recursive: true, mode: 0o700 });
   await claim(home, command);
   const servers = await ensureServers({ home, onProgress }).catch(async (error: unknown) => {

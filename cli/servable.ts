@@ -6,14 +6,15 @@ import { createWriteStream, existsSync } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { sha256 } from '../core/digest.ts';
+import { digestJson } from '../core/digest.ts';
 import { badInput } from '../core/errors.ts';
 import type { ModelRef } from '../core/nouns.ts';
 import { requireBulk } from '../artifacts/retention.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
-import type { Codec } from '../environments/environment.ts';
 import { worldNamed } from '../environments/registry.ts';
-import { tokenizerJson, usageFiles } from '../environments/tokenizer.ts';
+import { usageOf, type Usage } from '../environments/tokenizer.ts';
+import { parseConfig } from '../learning/config.ts';
+import { configJson } from '../learning/model-files.ts';
 import { isIterationBody } from './records.ts';
 import { requireRecords } from './runs.ts';
 import { home, withSession } from './session.ts';
@@ -78,27 +79,23 @@ async function servableOfRun(store: ArtifactStore, { kind, source, field }: Aske
   }
   const { body, iteration } = having;
   const ref = kind === 'rewardModel' && isIterationBody(body) ? body.rewardModel.rewardModel : body.policy;
-  const { codec } = worldNamed(genesis.recipe.environment.name);
-  return { folder: await fetchModel(store, ref, codec), name: `${run}@${iteration}` };
+  // A run's models are trained with the words of its world's codec: others are refused (`activities/stages/models.ts`).
+  const usage = usageOf(worldNamed(genesis.recipe.environment.name).codec, kind);
+  return { folder: await fetchModel(store, ref, usage), name: `${run}@${iteration}` };
 }
 
-async function fetchModel(store: ArtifactStore, { sha256: digest, files }: ModelRef, codec: Codec): Promise<string> {
-  const folder = join(home(), 'models', digest);
-  if (!existsSync(folder)) await bring(store, files, folder);
-  // Where a model reads other words than the codec's, nothing is known of their use.
-  if (files.tokenizer.sha256 !== sha256(tokenizerJson(codec))) return folder;
-  for (const [name, text] of Object.entries(usageFiles(codec)))
-    if (!existsSync(join(folder, name))) await writeFile(join(folder, name), text);
-  return folder;
-}
-
-async function bring(store: ArtifactStore, files: ModelRef['files'], folder: string): Promise<void> {
+/** A model of a run as a folder under the digest of all that is in it. */
+async function fetchModel(store: ArtifactStore, { sha256: digest, files }: ModelRef, usage: Usage): Promise<string> {
+  const folder = join(home(), 'models', digestJson([digest, usage]));
+  if (existsSync(folder)) return folder;
+  const config = parseConfig(await store.getJson(files.config));
   // Under another name until it is complete.
   const draft = `${folder}.${process.pid}`;
   await mkdir(draft, { recursive: true, mode: 0o700 });
   try {
+    await writeFile(join(draft, 'config.json'), configJson({ ...config, ...usage.config }));
+    for (const [name, text] of Object.entries(usage.files)) await writeFile(join(draft, name), text);
     for (const [name, ref] of [
-      ['config.json', files.config],
       ['tokenizer.json', files.tokenizer],
       ['model.safetensors', files.weights],
     ] as const)
@@ -110,4 +107,5 @@ async function bring(store: ArtifactStore, files: ModelRef['files'], folder: str
   } finally {
     await rm(draft, { recursive: true, force: true });
   }
+  return folder;
 }

@@ -45,7 +45,7 @@ export interface Session {
   /** For child processes: the environment with these endpoints. */
   environment: Record<string, string | undefined>;
   store: ArtifactStore;
-  /** Servers that run for this command alone: nothing worked with them before, and no worker does now. */
+  /** Servers that are up for this command, and others like it, alone: where they were started for it, no worker works with them. */
   borrowed: Borrowed | null;
   /** Connects at the first call. Throws Unavailable. */
   temporal(): Promise<Client>;
@@ -110,8 +110,8 @@ export async function ask<T>(client: Client, question: () => Promise<T>, boundMs
  * others that do the same, and stopped after the last of these, so that a run can be looked at any time. Throws Unavailable saying what to start.
  */
 export async function openSession(options: { borrow: boolean }): Promise<Session> {
-  const endpoints = await restarted();
-  if (endpoints && !(await serversBorrowed(home()))) return sessionOf(endpoints);
+  const endpoints = await keptUp();
+  if (endpoints) return sessionOf(endpoints);
   if (options.borrow && (await readHome(home()))?.s3) {
     const borrowed = await borrowServers(home());
     return sessionOf(borrowed.servers.endpoints, borrowed);
@@ -132,10 +132,12 @@ export async function withSession<T>(options: { borrow: boolean }, work: (sessio
   }
 }
 
-/** The running servers, waiting for those that somebody restarts at this moment. */
-async function restarted(): Promise<Endpoints | null> {
+/** The running servers, waiting for those that somebody restarts at this moment; null also where they are up for borrowers alone. */
+async function keptUp(): Promise<Endpoints | null> {
   const deadline = performance.now() + RESTART_BOUND_MS;
   for (let told = false; ;) {
+    // Before the servers are looked for: they may end with a borrower that is there now, but not unseen.
+    if (await serversBorrowed(home())) return null;
     const found = await runningServers(home());
     if (found || performance.now() >= deadline) return found;
     const { temporal, s3 } = await serversStatus(home());

@@ -25,18 +25,36 @@ export function tokenizerJson(codec: Codec): string {
   return `${JSON.stringify(tokenizer, null, 2)}\n`;
 }
 
-/** What goes with a model besides, by file name: how batches are padded, and where a text ends that a policy writes freely, which is after one command. */
-export function usageFiles(codec: Codec): Record<string, string> {
+/** How a model is used, beside its weights and words. */
+export interface Usage {
+  /** Fields of `config.json`: the tokens with roles. */
+  config: { bos_token_id: null; eos_token_id: number | null; pad_token_id: number };
+  /** Contents of further files, by name. */
+  files: Record<string, string>;
+}
+
+/**
+ * How other tools use a codec's models: batches are padded (on the left where texts are to go on), texts begin with no token of their own, and what a policy
+ * writes freely ends where the feedback to its command would begin.
+ */
+export function usageOf(codec: Codec, kind: 'policy' | 'rewardModel'): Usage {
+  const writes = kind === 'policy';
+  const pad = idOf(codec, PAD);
+  const end = idOf(codec, codec.feedbackStart);
   const tokenizer = {
     tokenizer_class: 'PreTrainedTokenizerFast',
     clean_up_tokenization_spaces: false,
     pad_token: PAD,
+    padding_side: writes ? 'left' : 'right',
     unk_token: UNKNOWN,
   };
-  const generation = { eos_token_id: idOf(codec, codec.feedbackStart), pad_token_id: idOf(codec, PAD) };
+  const text = (content: unknown) => `${JSON.stringify(content, null, 2)}\n`;
   return {
-    'tokenizer_config.json': `${JSON.stringify(tokenizer, null, 2)}\n`,
-    'generation_config.json': `${JSON.stringify(generation, null, 2)}\n`,
+    config: { bos_token_id: null, eos_token_id: writes ? end : null, pad_token_id: pad },
+    files: {
+      'tokenizer_config.json': text(tokenizer),
+      ...(writes && { 'generation_config.json': text({ eos_token_id: end, pad_token_id: pad }) }),
+    },
   };
 }
 

@@ -166,10 +166,11 @@ export async function runningServers(home: string, env: Environment = process.en
 }
 
 /**
- * Whether the servers of this home are up for nobody but commands that borrow them: they end as soon as the last of these does. Where all users have died, the
+ * Whether the servers that this home has are up for nobody but commands that borrow them: they end as soon as the last of these does. Where all users have died, the
  * last ones count: what commands that were killed have left behind is for the next one to end.
  */
-export async function serversBorrowed(home: string): Promise<boolean> {
+export async function serversBorrowed(home: string, env: Environment = process.env): Promise<boolean> {
+  if (temporalFromEnvironment(env) && s3FromEnvironment(env)) return false;
   const known = (await readHome(home))?.users ?? [];
   const alive = await living(known);
   const users = alive.length > 0 ? alive : known;

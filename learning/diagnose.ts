@@ -51,10 +51,12 @@ export async function diagnoseAccelerators(env: Record<string, string | undefine
   return findings;
 }
 
-/** Throws Unavailable, saying what is missing, where the configured provider cannot be used; BadInput where it is none. */
-export async function requireProvider(env: Record<string, string | undefined> = process.env): Promise<void> {
+/** Throws Unavailable, saying what is missing, where this process's provider cannot be used; BadInput where it is none. */
+export async function requireProvider(onProgress: (detail: string) => void): Promise<void> {
+  const env = process.env;
   const chosen = currentProvider(env);
   if (chosen.name === 'cpu') return;
+  onProgress(`trying ${showProvider(chosen)}`);
   const refusal = await tryProvider(showProvider(chosen), env);
   if (refusal === null) return;
   const text = `the execution provider ${showProvider(chosen)} cannot be used here: ${refusal}. ${providerNeeds(chosen.name)}`;
@@ -158,6 +160,7 @@ async function tryProvider(provider: string, env: Record<string, string | undefi
     const cause = /with error: (.*)/.exec(stderr)?.[1];
     return refusal !== null && cause ? `${refusal}: ${cause.replace(`${providerFolder()}/`, '')}` : refusal;
   } catch (error) {
-    return `its process ended: ${(error as Error).message.split('\n')[0]}`;
+    const { killed, message } = error as Error & { killed?: boolean };
+    return killed ? `it did not answer within ${TRY_BOUND_MS / 1000} s` : `its process ended: ${message.split('\n')[0]}`;
   }
 }

@@ -8,12 +8,17 @@ import type { Codec, World } from '../../environments/environment.ts';
 import { tokenizerJson, vocabularyDifference } from '../../environments/tokenizer.ts';
 import { createDecoder } from '../../learning/decoder.ts';
 import { configJson, readModel, weightPieces } from '../../learning/model-files.ts';
-import type { Decoder, Model } from '../../learning/types.ts';
+import type { Decoder, LlamaConfig, Model } from '../../learning/types.ts';
+
+/** Which tokens end a text or pad a batch is the codec's to say (`usageOf`), whatever tool a model comes from. */
+function withoutRoles({ bos_token_id: _bos, eos_token_id: _eos, pad_token_id: _pad, ...config }: LlamaConfig): LlamaConfig {
+  return config as LlamaConfig;
+}
 
 /** Stores a model and the tokenizer that it was trained with. */
 export async function storeModel(store: ArtifactStore, model: Model, tokenizer: string): Promise<ModelRef> {
   const [config, weights, words] = await Promise.all([
-    store.put(new TextEncoder().encode(configJson(model.config))),
+    store.put(new TextEncoder().encode(configJson(withoutRoles(model.config)))),
     store.putStream(Readable.from(weightPieces(model))),
     store.put(new TextEncoder().encode(tokenizer)),
   ]);

@@ -93,17 +93,18 @@ async function start(prepared: Prepared, id: string | undefined, chosen: boolean
           const text = eventText(event);
           if (text) say(text);
         },
+      }).catch((error: unknown) => {
+        if (interruption.times === 0) throw error;
+        // Ctrl-C reaches what is being started, too.
+        return null;
       });
+      if (!host) return stoppedBefore();
       interruption.watchOver(host);
     }
     display.end();
     session = host ? sessionOf(host.endpoints) : await openSession({ borrow: false });
     await probe(session);
-    if (interruption.times > 0) {
-      note('Stopped before a run was launched.');
-      process.exitCode = INTERRUPTED;
-      return;
-    }
+    if (interruption.times > 0) return stoppedBefore();
     const launched = await choose(session, prepared, id, chosen);
     // Whoever brings up the workers makes a run under way go on.
     const text = launched.how === 'attached' && host ? `run ${launched.runId} goes on` : launchText(launched);
@@ -123,6 +124,11 @@ async function start(prepared: Prepared, id: string | undefined, chosen: boolean
     await host?.stop();
     interruption.end();
   }
+}
+
+function stoppedBefore(): void {
+  note('Stopped before a run was launched.');
+  process.exitCode = INTERRUPTED;
 }
 
 /** The run of the given id; the unfinished one; or a new one. */

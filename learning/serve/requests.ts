@@ -171,14 +171,16 @@ function planOf(
   if (rows * prompts.length > policy.capacity)
     throw invalid(param, `${param}: ${rows * prompts.length} sequences in one request; at most ${policy.capacity} here.`, 'invalid_value');
   const choiceIds = choices?.map((choice) => policy.tokenizer.encode(choice, { special: false }));
-  if (choiceIds && new Set(choiceIds.map((ids) => ids.join())).size < choiceIds.length)
-    throw invalid('structured_outputs.choice', 'structured_outputs.choice: two choices are the same tokens.', 'invalid_value');
   const { unknown } = policy.tokenizer;
-  const strange = unknown && choices?.find((choice, i) => choiceIds![i]!.includes(unknown.id) && !choice.includes(unknown.text));
+  const strange =
+    unknown &&
+    choices?.find((choice, i) => choiceIds![i]!.filter((id) => id === unknown.id).length > choice.split(unknown.text).length - 1);
   if (strange !== undefined) {
     const where = 'structured_outputs.choice';
     throw invalid(where, `${where}: ${JSON.stringify(strange)} has words outside the model's vocabulary.`, 'invalid_value');
   }
+  if (choiceIds && new Set(choiceIds.map((ids) => ids.join())).size < choiceIds.length)
+    throw invalid('structured_outputs.choice', 'structured_outputs.choice: two choices are the same tokens.', 'invalid_value');
   const longestChoice = Math.max(0, ...(choiceIds ?? []).map((ids) => ids.length + 1));
   const seed = asked.seed ?? newSeed();
   const requests = prompts.map((prompt, p): GenerationRequest => {

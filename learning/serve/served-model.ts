@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { badInput } from '../../core/errors.ts';
-import { inspectModelFolder, readModelFolder } from '../model-files.ts';
+import { inspectModelFolder, json, readModelFolder } from '../model-files.ts';
 import { readTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { LlamaConfig, Model } from '../types.ts';
 
@@ -23,7 +23,9 @@ export async function describeServedModel(folder: string, architecture: Architec
   const { config, files } = inspectModelFolder(folder);
   checkArchitecture(folder, config, architecture);
   const tokenizer = tokenizerOf(folder);
-  const generation = JSON.parse(textOf(folder, 'generation_config.json') ?? '{}') as { eos_token_id?: unknown };
+  const generation = (json(join(folder, 'generation_config.json'), textOf(folder, 'generation_config.json') ?? '{}') ?? {}) as {
+    eos_token_id?: unknown;
+  };
   const named = [generation.eos_token_id, config['eos_token_id'], tokenizer.endId].find((ids) => ids !== undefined && ids !== null) ?? [];
   const endIds = [named].flat().filter((id): id is number => Number.isInteger(id));
   const digest = createHash('sha256');

@@ -46,12 +46,14 @@ export interface TokenizerFiles {
 export function readTokenizer(files: TokenizerFiles): Tokenizer {
   const json = parse('tokenizer.json', files['tokenizer.json']);
   const config = files['tokenizer_config.json'] === undefined ? {} : parse('tokenizer_config.json', files['tokenizer_config.json']);
-  const model = json['model'] as { type?: string; unk_token?: string | null; vocab?: unknown } | undefined;
+  const model = json['model'] as { type?: string; unk_token?: string | null; unk_id?: number | null; vocab?: unknown } | undefined;
   if (typeof model?.vocab !== 'object' || model.vocab === null)
     throw badInput('tokenizer.json: model', model ?? null, 'an object with a vocab');
   if (model.type !== undefined && !MODEL_TYPES.includes(model.type))
     throw badInput('tokenizer.json: model.type', model.type, `one of ${MODEL_TYPES.join(', ')}`);
-  const unknown = model.unk_token ?? contentOf(config['unk_token']);
+  // Unigram models name it by its place in their list of tokens.
+  const listed = Array.isArray(model.vocab) ? (model.vocab as [string, number][])[model.unk_id ?? -1]?.[0] : undefined;
+  const unknown = model.unk_token ?? contentOf(config['unk_token']) ?? listed;
   let inner: HuggingFaceTokenizer;
   try {
     // The library asks the configuration for what tokenizer.json says of a word-level model, and joins punctuation unless told not to.

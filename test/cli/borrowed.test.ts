@@ -54,7 +54,7 @@ test('a signal that ends a reading command ends the servers that it started for 
 });
 
 test('also while they are being started', async () => {
-  assert.deepEqual(await ended(await borrower(/starting/), 'SIGINT'), { by: 'SIGINT', left: [] });
+  assert.deepEqual(await ended(await borrower(/for the time of/), 'SIGINT'), { by: 'SIGINT', left: [] });
 });
 
 test('several share them: who ends first takes them from nobody, and the last one ends them', async () => {
@@ -69,6 +69,9 @@ test('several share them: who ends first takes them from nobody, and the last on
   const { code, err } = await ratchet(['pause', 'some-run'], { env: { ...NO_SERVERS, RATCHET_HOME: home.path } });
   assert.equal(code, 3);
   assert.match(err, /no servers run for/);
+  // Servers that the environment names are nobody's to borrow.
+  const named = await ratchet(['pause', 'some-run'], { env: { RATCHET_HOME: home.path } });
+  assert.deepEqual([named.code, /run: "some-run" is not valid/.test(named.err)], [2, true], named.err);
   assert.deepEqual(await ended(second, 'SIGTERM'), { by: 'SIGTERM', left: [] });
 });
 
@@ -95,6 +98,6 @@ test('says on standard error what it starts, and leaves standard output to the r
   const { code, out, err } = await ratchet(['ls', '--json'], { env: { ...NO_SERVERS, RATCHET_HOME: home.path } });
   assert.equal(code, 0);
   assert.deepEqual(JSON.parse(out), []);
-  assert.match(err, /^servers: starting Temporal and the S3 server for this command/);
+  assert.match(err, /^servers: Temporal and the S3 server, for the time of this command/);
   assert.deepEqual(processesWithHome(home), []);
 });

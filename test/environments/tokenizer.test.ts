@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { tokenFactors } from '../../environments/codec-factors.ts';
 import type { Codec } from '../../environments/environment.ts';
 import { worldNamed } from '../../environments/registry.ts';
-import { tokenizerJson, usageFiles } from '../../environments/tokenizer.ts';
+import { tokenizerJson, usageOf } from '../../environments/tokenizer.ts';
 
 const { codec } = worldNamed('household');
 
@@ -25,11 +25,12 @@ test('the tokenizer numbers every word by its place in the vocabulary', () => {
 });
 
 test('generation ends where the feedback to a command begins', () => {
-  const files = usageFiles(codec);
-  const { eos_token_id: end, pad_token_id: pad } = JSON.parse(files['generation_config.json']!) as Record<string, number>;
+  const { config, files } = usageOf(codec, 'policy');
+  const { eos_token_id: end, pad_token_id: pad } = config;
   const feedback = codec.feedback('goto cabinet 1', 'Nothing happens.');
   assert.equal(codec.vocabulary[end!], feedback[0]);
-  assert.equal(codec.vocabulary[pad!], '<pad>');
+  assert.equal(codec.vocabulary[pad], '<pad>');
+  assert.deepEqual(JSON.parse(files['generation_config.json']!), { eos_token_id: end, pad_token_id: pad });
   // Else a command would be cut.
   for (const command of ['goto cabinet 12', 'take mug 1 from desk 1', 'use desklamp 1', 'what is this'])
     assert.ok(!codec.command(command).includes(codec.feedbackStart), command);

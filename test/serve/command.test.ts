@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
@@ -14,7 +14,7 @@ import type { RecordRef } from '../../artifacts/record.ts';
 import { ArtifactStore } from '../../artifacts/store.ts';
 import { storeConfigFromEnvironment } from '../../artifacts/store-config.ts';
 import { worldNamed } from '../../environments/registry.ts';
-import { tokenizerJson, usageFiles } from '../../environments/tokenizer.ts';
+import { tokenizerJson } from '../../environments/tokenizer.ts';
 import { initModel, llamaConfig, toScoreModel } from '../../learning/model.ts';
 import { ENTRY, freshHome, ratchet } from '../cli/cli.ts';
 import { recipe, sampleEntries } from '../cli/records.ts';
@@ -60,7 +60,10 @@ test('a run is served from the store with a key, and ends with 0 when it is told
     const answer = await client.completions.create(ask);
     assert.ok(commands.includes(answer.choices[0]!.text));
     // Read as text, this would be scored as 'goto cabinet <unk>', silently.
-    const strange = client.completions.create({ ...ask, guided_choice: ['goto cabinet 1', 'open fridge_1'] } as typeof ask);
+    const strange = client.completions.create({
+      ...ask,
+      guided_choice: ['goto cabinet 1', 'goto cabinet 2', 'open fridge_1'],
+    } as typeof ask);
     await assert.rejects(strange, {
       status: 400,
       message: /structured_outputs\.choice: "goto cabinet 1" has words outside the model's vocabulary/,
@@ -76,13 +79,28 @@ test('a run is served from the store with a key, and ends with 0 when it is told
 test('a model out of a run says how it is used: batches are padded, and a text ends with its command', async () => {
   const env = { RATCHET_PREFIX: `test-serve-${randomUUID()}`, RATCHET_HOME: freshHome() };
   await storeRun(env);
-  for (const kind of [[], ['--reward-model']]) {
-    const folder = join(env.RATCHET_HOME, `exported${kind}`);
-    const { code, err } = await ratchet(['model', 'export', 'demo-1', ...kind, '-o', folder], { env });
-    assert.equal(code, 0, err);
-    for (const [name, text] of Object.entries(usageFiles(worldNamed('household').codec)))
-      assert.equal(readFileSync(join(folder, name), 'utf8'), text);
+  const read = (folder: string, name: string) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as Record<string, unknown>;
+  const exported = await Promise.all(
+    [[], ['--reward-model']].map(async (kind) => {
+      const folder = join(env.RATCHET_HOME, `exported${kind.length}`);
+      const { code, err } = await ratchet(['model', 'export', 'demo-1', ...kind, '-o', folder], { env });
+      assert.equal(code, 0, err);
+      return folder;
+    }),
+  );
+  const [policy, rewardModel] = exported as [string, string];
+  const { vocabulary } = worldNamed('household').codec;
+  const roles = { bos_token_id: null, pad_token_id: vocabulary.indexOf('<pad>') };
+  // transformers pads texts that are to go on, and finds the last token of one that is scored, by these.
+  for (const [folder, expected] of [
+    [policy, { ...roles, eos_token_id: vocabulary.indexOf(':'), padding_side: 'left' }],
+    [rewardModel, { ...roles, eos_token_id: null, padding_side: 'right' }],
+  ] as const) {
+    const all = { ...read(folder, 'config.json'), ...read(folder, 'tokenizer_config.json') } as Record<string, unknown>;
+    assert.deepEqual(Object.fromEntries(Object.keys(expected).map((name) => [name, all[name]])), expected);
   }
+  assert.equal(read(policy, 'generation_config.json')['eos_token_id'], vocabulary.indexOf(':'));
+  assert.ok(!existsSync(join(rewardModel, 'generation_config.json')));
 });
 
 test('what cannot be served is refused with exit code 2, by name', async () => {
