@@ -3,7 +3,8 @@
  * for reading whole trees and for decoding with a cache. What is asked of the final states is the business of others.
  *
  * Axes: T tokens of a row, H of them in a chunk of queries, R rows, S keys (of the same tokens), D width, F feed-forward width, V vocabulary,
- * K key/value heads, G query heads per key/value head, E size of a head, P reads, M positions; in decoding C cached tokens, X cached and new ones.
+ * K key/value heads, G query heads per key/value head, E size of a head, P reads, M positions; in ragged batches L places of a row (Q of queries), U of reads in
+ * a row; in decoding C cached tokens, X cached and new ones.
  */
 import { CHUNKS, maskName, readMaskName } from './batch.ts';
 import { rotaryFrequencies } from './config.ts';
