@@ -51,15 +51,15 @@ export function keyIdOf(publicKey: KeyObject): Sha256 {
     .digest('hex');
 }
 
-/** A public key from PEM. Throws BadInput, naming `where`, for anything but an Ed25519 key. */
-export function readPublicKey(pem: string, where: string): KeyObject {
+/** A public key from PEM. Throws BadInput, naming `where` and where it is `from`, for anything but an Ed25519 key; what it holds instead may be a secret. */
+export function readPublicKey(pem: string, where: string, from: string): KeyObject {
   try {
     const key = createPublicKey(pem);
     if (key.asymmetricKeyType === 'ed25519') return key;
   } catch {
     // Said below: whatever is wrong with it, what is needed is the same.
   }
-  throw badInput(where, pem.slice(0, 40), 'an Ed25519 public key in PEM (`ratchet keys` prints one)');
+  throw badInput(where, from, 'an Ed25519 public key in PEM (`ratchet keys` prints one)');
 }
 
 const OWNER_ONLY_FILE = 0o600;

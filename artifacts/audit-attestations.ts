@@ -168,7 +168,7 @@ async function publishedKeys(store: ArtifactStore, runId: string, problems: Prob
     const published = (await readCanonical(store, key, 'public key', problems, call)) as PublishedKey | null;
     if (published === null) continue;
     try {
-      const publicKey = readPublicKey(String(published.publicKey), key);
+      const publicKey = readPublicKey(String(published.publicKey), key, 'publicKey');
       const keyid = keyIdOf(publicKey);
       const pem = publicKey.export({ type: 'spki', format: 'pem' }).toString();
       if (keyid === published.keyid && key === `${keysFolder(runId)}${keyid}.json` && pem === published.publicKey)

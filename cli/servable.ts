@@ -15,6 +15,8 @@ import { worldNamed } from '../environments/registry.ts';
 import { usageOf, type Usage } from '../environments/tokenizer.ts';
 import { parseConfig } from '../learning/config.ts';
 import { configJson } from '../learning/model-files.ts';
+import { DEFAULT_CHAT_TEMPLATE } from '../learning/tokenizer/chat-template.ts';
+import type { LlamaConfig } from '../learning/types.ts';
 import { isIterationBody } from './records.ts';
 import { requireRecords } from './runs.ts';
 import { home, withSession } from './session.ts';
@@ -80,15 +82,17 @@ async function servableOfRun(store: ArtifactStore, { kind, source, field }: Aske
   const { body, iteration } = having;
   const ref = kind === 'rewardModel' && isIterationBody(body) ? body.rewardModel.rewardModel : body.policy;
   // A run's models are trained with the words of its world's codec: others are refused (`activities/stages/models.ts`).
-  const usage = usageOf(worldNamed(genesis.recipe.environment.name).codec, kind);
-  return { folder: await fetchModel(store, ref, usage), name: `${run}@${iteration}` };
+  const { codec } = worldNamed(genesis.recipe.environment.name);
+  const config = parseConfig(await store.getJson(ref.files.config));
+  const usage = usageOf(codec, kind, config.max_position_embeddings);
+  if (kind === 'policy') usage.files['chat_template.jinja'] = DEFAULT_CHAT_TEMPLATE;
+  return { folder: await fetchModel(store, ref, config, usage), name: `${run}@${iteration}` };
 }
 
 /** A model of a run as a folder under the digest of all that is in it. */
-async function fetchModel(store: ArtifactStore, { sha256: digest, files }: ModelRef, usage: Usage): Promise<string> {
+async function fetchModel(store: ArtifactStore, { sha256: digest, files }: ModelRef, config: LlamaConfig, usage: Usage): Promise<string> {
   const folder = join(home(), 'models', digestJson([digest, usage]));
   if (existsSync(folder)) return folder;
-  const config = parseConfig(await store.getJson(files.config));
   // Under another name until it is complete.
   const draft = `${folder}.${process.pid}`;
   await mkdir(draft, { recursive: true, mode: 0o700 });

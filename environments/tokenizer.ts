@@ -36,8 +36,9 @@ export interface Usage {
 /**
  * How other tools use a codec's models: batches are padded (on the left where texts are to go on), texts begin with no token of their own, and what a policy
  * writes freely ends where the feedback to its command would begin.
+ * `context`: most tokens that the model reads.
  */
-export function usageOf(codec: Codec, kind: 'policy' | 'rewardModel'): Usage {
+export function usageOf(codec: Codec, kind: 'policy' | 'rewardModel', context: number): Usage {
   const writes = kind === 'policy';
   const pad = idOf(codec, PAD);
   const end = idOf(codec, codec.feedbackStart);
@@ -47,6 +48,7 @@ export function usageOf(codec: Codec, kind: 'policy' | 'rewardModel'): Usage {
     pad_token: PAD,
     padding_side: writes ? 'left' : 'right',
     unk_token: UNKNOWN,
+    model_max_length: context,
   };
   const text = (content: unknown) => `${JSON.stringify(content, null, 2)}\n`;
   return {

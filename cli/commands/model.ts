@@ -128,6 +128,8 @@ function exportModelCommand(): Command {
       const kind = options.rewardModel ? 'rewardModel' : 'policy';
       const { folder } = (await fetchServables({ [kind]: { source, field: 'source' } }))[kind]!;
       const { model, tokenizerJson } = readModelFolder(folder);
+      if (options.rewardModel && !isScore(model.config))
+        throw badInput('--reward-model', source, 'a run, or the folder of a LlamaForSequenceClassification');
       write(model, tokenizerJson, folder, options);
     });
 }

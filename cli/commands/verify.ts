@@ -4,7 +4,7 @@ import type { KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readPublicKey } from '../../artifacts/attestation.ts';
 import { verifyRun, type VerifyReport } from '../../artifacts/verify.ts';
-import { badInput, RatchetError } from '../../core/errors.ts';
+import { badInput } from '../../core/errors.ts';
 import { WorkFailed } from '../failures.ts';
 import { count, plural, short, size } from '../format.ts';
 import { inPlace, print, printJson } from '../output.ts';
@@ -44,11 +44,13 @@ export function verifyCommand(): Command {
 }
 
 function trustedKey(file: string): KeyObject {
+  let pem: string;
   try {
-    return readPublicKey(readFileSync(file, 'utf8'), '--key');
+    pem = readFileSync(file, 'utf8');
   } catch (error) {
-    throw error instanceof RatchetError ? error : badInput('--key', file, `a readable file (${(error as Error).message})`);
+    throw badInput('--key', file, `a readable file (${(error as Error).message})`);
   }
+  return readPublicKey(pem, '--key', file);
 }
 
 function reportText({ runId, ok, problems, head, unresolved, signers, givenUp, counts }: VerifyReport): string[] {

@@ -6,6 +6,7 @@ import { Template } from '@huggingface/jinja';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { RatchetError, badInput } from '../../core/errors.ts';
 import { byteCharacters } from './byte-pairs.ts';
+import { DEFAULT_CHAT_TEMPLATE } from './chat-template.ts';
 
 export interface ChatMessage {
   role: string;
@@ -30,9 +31,6 @@ export interface Tokenizer {
   /** A conversation as one text, under the model's chat template. `addGenerationPrompt`: ends where the assistant is to speak. Throws BadInput. */
   chat(messages: readonly ChatMessage[], addGenerationPrompt: boolean, more?: Record<string, unknown>): string;
 }
-
-/** Where a model has no chat template: the contents of the messages, a line each. It adds no words that the model was never shown. */
-export const DEFAULT_CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ '' if loop.last else '\\n' }}{% endfor %}";
 
 const MODEL_TYPES = ['BPE', 'WordLevel', 'WordPiece', 'Unigram'];
 

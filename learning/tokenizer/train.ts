@@ -42,6 +42,7 @@ export function trainTokenizer(
     const parts = kind === 'words' ? line.split(WHITE_SPACE) : (line.match(GPT2) ?? []);
     for (const word of parts) if (word !== '') words.set(word, (words.get(word) ?? 0) + 1);
   }
+  if (words.size === 0) throw badInput('text', '', 'words to learn from');
   const model = kind === 'words' ? wordModel(words, options) : bytePairModel(words, options);
   const tokenizer = {
     version: '1.0',

@@ -56,6 +56,11 @@ const CASES: [string, string[], RegExp][] = [
     /tokenizer\.json: .*another codec/,
   ],
   ['model that is none', initial(truncated), /safetensors/],
+  [
+    'key that is none, and is not shown',
+    ['verify', 'run', '--key', join(truncated, 'model.safetensors')],
+    /--key: ".*model\.safetensors" is not valid; an Ed25519 public key in PEM/,
+  ],
   ['unknown worker queue', ['worker', '--queues', 'cpu,gup'], /did you mean gpu\?/],
   ['unknown family', ['play', '--family', 'cleen'], /--family: "cleen" is not valid; did you mean clean\?/],
   ['unknown source of episodes', ['episodes', 'x', '--of', 'colect'], /--of: "colect" is not valid; did you mean collect\?/],

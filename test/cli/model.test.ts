@@ -105,6 +105,7 @@ describe('ratchet model', { concurrency: 2 }, () => {
       [['graph', 'large', '-o', join(HOME, 'x')], /model: "large" is not valid; a folder with config\.json, or a size/],
       [['merge', BASE, join(LAYOUTS, 'adapter-score'), '-o', join(HOME, 'x')], /task_type: "SEQ_CLS"/],
       [['export', BASE, '-o', LAYOUTS], /an empty folder/],
+      [['export', BASE, '--reward-model', '-o', join(HOME, 'x')], /--reward-model: .*LlamaForSequenceClassification/],
       [['export', BASE, '-o', join(HOME, 'x'), '--shard-size', '5'], /--shard-size: "5" is not valid/],
     ];
     await Promise.all(

@@ -25,7 +25,7 @@ test('the tokenizer numbers every word by its place in the vocabulary', () => {
 });
 
 test('generation ends where the feedback to a command begins', () => {
-  const { config, files } = usageOf(codec, 'policy');
+  const { config, files } = usageOf(codec, 'policy', 384);
   const { eos_token_id: end, pad_token_id: pad } = config;
   const feedback = codec.feedback('goto cabinet 1', 'Nothing happens.');
   assert.equal(codec.vocabulary[end!], feedback[0]);

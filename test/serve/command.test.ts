@@ -90,7 +90,7 @@ test('a model out of a run says how it is used: batches are padded, and a text e
   );
   const [policy, rewardModel] = exported as [string, string];
   const { vocabulary } = worldNamed('household').codec;
-  const roles = { bos_token_id: null, pad_token_id: vocabulary.indexOf('<pad>') };
+  const roles = { bos_token_id: null, pad_token_id: vocabulary.indexOf('<pad>'), model_max_length: 384 };
   // transformers pads texts that are to go on, and finds the last token of one that is scored, by these.
   for (const [folder, expected] of [
     [policy, { ...roles, eos_token_id: vocabulary.indexOf(':'), padding_side: 'left' }],
@@ -101,6 +101,7 @@ test('a model out of a run says how it is used: batches are padded, and a text e
   }
   assert.equal(read(policy, 'generation_config.json')['eos_token_id'], vocabulary.indexOf(':'));
   assert.ok(!existsSync(join(rewardModel, 'generation_config.json')));
+  assert.ok(existsSync(join(policy, 'chat_template.jinja')));
 });
 
 test('what cannot be served is refused with exit code 2, by name', async () => {
