@@ -12,7 +12,7 @@ import type { Provider } from '../providers.ts';
 /**
  * Raised whenever the same work adds its numbers in another order, so that a checkpoint of an older version is not gone on with and a difference in a replay
  * is explained. 2: micro-batches of like length. 3: sums of gradients in waves, gradients of keys over nested chunks,
- * AdamW with one division fewer. 4: sums of gradients and AdamW in float32. 5: ragged batches without padding, and the last layer for the reads.
+ * AdamW with one division fewer. 4: sums of gradients and AdamW in float32. 5: ragged batches without padding, the last layer for the reads, smaller micro-batches at a step's end.
  */
 const ARITHMETIC = 5;
 
