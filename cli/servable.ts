@@ -91,13 +91,14 @@ async function servableOfRun(store: ArtifactStore, { kind, source, field }: Aske
 
 /** A model of a run as a folder under the digest of all that is in it. */
 async function fetchModel(store: ArtifactStore, { sha256: digest, files }: ModelRef, config: LlamaConfig, usage: Usage): Promise<string> {
-  const folder = join(home(), 'models', digestJson([digest, usage]));
+  const configText = configJson({ ...config, ...usage.config });
+  const folder = join(home(), 'models', digestJson([digest, configText, usage.files]));
   if (existsSync(folder)) return folder;
   // Under another name until it is complete.
   const draft = `${folder}.${process.pid}`;
   await mkdir(draft, { recursive: true, mode: 0o700 });
   try {
-    await writeFile(join(draft, 'config.json'), configJson({ ...config, ...usage.config }));
+    await writeFile(join(draft, 'config.json'), configText);
     for (const [name, text] of Object.entries(usage.files)) await writeFile(join(draft, name), text);
     for (const [name, ref] of [
       ['tokenizer.json', files.tokenizer],

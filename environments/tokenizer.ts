@@ -2,6 +2,8 @@
 import { RatchetError } from '../core/errors.ts';
 import type { Codec } from './environment.ts';
 
+/** Else transformers before version 5 adds token types, which these models have none of. */
+const INPUT_NAMES = ['input_ids', 'attention_mask'];
 const [PAD, UNKNOWN] = ['<pad>', '<unk>'];
 
 /** Contents of `tokenizer.json`: one word, one token; ids are places in the codec's vocabulary. */
@@ -49,6 +51,7 @@ export function usageOf(codec: Codec, kind: 'policy' | 'rewardModel', context: n
     padding_side: writes ? 'left' : 'right',
     unk_token: UNKNOWN,
     model_max_length: context,
+    model_input_names: INPUT_NAMES,
   };
   const text = (content: unknown) => `${JSON.stringify(content, null, 2)}\n`;
   return {

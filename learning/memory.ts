@@ -36,7 +36,10 @@ export function trainerBytes(parameters: number, trained: number, optimizer: Opt
   return parameters * 3 * FLOAT32 + trained * (state + 2 * FLOAT32);
 }
 
-/** What one micro-batch keeps from its forward pass for the backward pass, and its logits. */
+/**
+ * What one micro-batch keeps from its forward pass for the backward pass, and its logits. Of the last layer, which ragged batches compute for the reads alone,
+ * only what is there of every token and every read.
+ */
 export function activationBytes(config: LlamaConfig, batch: Batch): number {
   const {
     hidden_size: width,
@@ -48,10 +51,13 @@ export function activationBytes(config: LlamaConfig, batch: Batch): number {
   const lengths = batch.trees.map(({ ids }) => ids.length);
   const tokens = lengths.reduce((sum, length) => sum + length, 0);
   const pairs = lengths.reduce((sum, length) => sum + (length * (length + 1)) / 2, 0);
-  // Both normed inputs, queries, keys, values, the heads' result; gate, its activation, up, their product.
-  const perToken = 2 * width + 2 * heads * head_dim + 2 * keyHeads * head_dim + 4 * feedForward;
-  const logits = config.architectures[0] === 'LlamaForCausalLM' ? batch.terms.reads.length * config.vocab_size : 0;
-  return FLOAT32 * (config.num_hidden_layers * (tokens * perToken + pairs * heads) + logits);
+  const reads = batch.terms.reads.length;
+  // The normed input, keys and values; queries, the heads' result, the second normed input, gate, its activation, up, their product.
+  const perToken = width + 2 * keyHeads * head_dim;
+  const perQuery = width + 2 * heads * head_dim + 4 * feedForward;
+  const logits = config.architectures[0] === 'LlamaForCausalLM' ? reads * config.vocab_size : 0;
+  const inner = (config.num_hidden_layers - 1) * (tokens * (perToken + perQuery) + pairs * heads);
+  return FLOAT32 * (inner + tokens * perToken + reads * perQuery + logits);
 }
 
 /** A reader or decoder: the model as given and as the lanes read it. */

@@ -12,9 +12,10 @@ import type { Provider } from '../providers.ts';
 /**
  * Raised whenever the same work adds its numbers in another order, so that a checkpoint of an older version is not gone on with and a difference in a replay
  * is explained. 2: micro-batches of like length. 3: sums of gradients in waves, gradients of keys over nested chunks,
- * AdamW with one division fewer. 4: sums of gradients and AdamW in float32. 5: ragged batches without padding, the last layer for the reads, smaller micro-batches at a step's end.
+ * AdamW with one division fewer. 4: sums of gradients and AdamW in float32. 5: ragged batches without padding, the last layer for the reads. 6: smaller
+ * micro-batches at a step's end.
  */
-const ARITHMETIC = 5;
+const ARITHMETIC = 6;
 
 /** The instruction sets between which ONNX Runtime's kernels choose on x86-64 and ARM, by their names in /proc/cpuinfo. */
 const DISPATCHED = [
@@ -41,7 +42,7 @@ const DISPATCHED = [
 ];
 
 /**
- * For example `cpu/onnxruntime-1.30.0/arithmetic-5/x64/avx+avx2+fma`, or `cuda+NVIDIA-H100-80GB-HBM3+580.159.04/onnxruntime-1.30.0/...`. Where the system does not tell its
+ * For example `cpu/onnxruntime-1.30.0/arithmetic-6/x64/avx+avx2+fma`, or `cuda+NVIDIA-H100-80GB-HBM3+580.159.04/onnxruntime-1.30.0/...`. Where the system does not tell its
  * instruction sets, the processor's model stands for them.
  */
 export function numericFingerprint(provider = currentProvider()): string {

@@ -62,7 +62,8 @@ export function scatterSum(x: Value, index: Value, axis: string): Value {
 
 /**
  * `scatterSum` of rows into a table as the product with the index's one-hot matrix: devices add scattered numbers in the order of their threads, that is in
- * none, and the rows of an embedding's gradient meet often. (Reads of states are distinct, so their scattering has no order to lose.)
+ * none, and the rows of an embedding's gradient meet often. (Reads of states are distinct unless a caller repeats them, so
+ * their scattering has no order to lose.)
  */
 function oneHotSum(x: Value, index: Value, axis: string): Value {
   const { graph } = x;

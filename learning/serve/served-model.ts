@@ -14,7 +14,7 @@ export interface ServedModel {
   tokenizer: Tokenizer;
   /** From `generation_config.json`, `config.json` or the tokenizer, whichever names them first. */
   endIds: number[];
-  /** SHA-256 over the names and digests of the configuration, the tokenizer and the weights. */
+  /** SHA-256 over the names and digests of all files that decide answers: configuration, tokenizer, template, generation settings, weights. */
   digest: string;
 }
 
@@ -29,7 +29,9 @@ export async function describeServedModel(folder: string, architecture: Architec
   const named = [generation.eos_token_id, config['eos_token_id'], tokenizer.endId].find((ids) => ids !== undefined && ids !== null) ?? [];
   const endIds = [named].flat().filter((id): id is number => Number.isInteger(id));
   const digest = createHash('sha256');
-  for (const path of [join(folder, 'config.json'), join(folder, 'tokenizer.json'), ...files.map((file) => file.path)]) {
+  const usage = ['generation_config.json', 'tokenizer_config.json', 'chat_template.jinja'].map((name) => join(folder, name));
+  const texts = [join(folder, 'config.json'), join(folder, 'tokenizer.json'), ...usage.filter((path) => existsSync(path))];
+  for (const path of [...texts, ...files.map((file) => file.path)]) {
     const content = createHash('sha256');
     for await (const piece of createReadStream(path)) content.update(piece as Buffer);
     digest.update(`${basename(path)} ${content.digest('hex')}\n`);

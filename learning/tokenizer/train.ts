@@ -67,6 +67,8 @@ export function trainTokenizer(
   const config = {
     tokenizer_class: 'PreTrainedTokenizerFast',
     clean_up_tokenization_spaces: false,
+    // Else transformers before version 5 adds token types.
+    model_input_names: ['input_ids', 'attention_mask'],
     ...(options.end === undefined ? {} : { eos_token: options.end }),
     ...(options.pad === undefined ? {} : { pad_token: options.pad }),
     ...(options.unknown === undefined ? {} : { unk_token: options.unknown }),

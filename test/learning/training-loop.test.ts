@@ -122,6 +122,10 @@ test('what cannot fit into the bound of the process is refused before it is comp
   assert.equal(trainerBytes(1000, 1000, 'adamw'), 1000 * (3 * 4 + 2 * 4 + 4 + 4));
   assert.equal(trainerBytes(1000, 10, 'muon'), 1000 * 3 * 4 + 10 * (4 + 4 + 4));
   requireMemory('anything', 2 ** 40, null);
+  // Three tokens that see 1, 2 and 3, one read. Width 8, two heads of 4, feed-forward 12: of a token the normed input, key and value (24), of a query 72, and
+  // of each head its scores; the last layer has one query, and there are 11 logits.
+  const one = { objective: 'crossEntropy' as const, reads: [{ tree: 0, node: 2 }], targets: [1], weights: [1] };
+  assert.equal(activationBytes(model.config, { trees: [chain([1, 2, 3])], terms: one }), 4 * (3 * (24 + 72) + 2 * 6 + 3 * 24 + 72 + 11));
   const [batch] = batchesOf(0, 1) as [Batch];
   const longer = { ...batch, trees: [...batch.trees, chain(Array.from({ length: 30 }, () => 1))] };
   assert.ok(activationBytes(model.config, longer) > activationBytes(model.config, batch));

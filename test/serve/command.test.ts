@@ -90,7 +90,12 @@ test('a model out of a run says how it is used: batches are padded, and a text e
   );
   const [policy, rewardModel] = exported as [string, string];
   const { vocabulary } = worldNamed('household').codec;
-  const roles = { bos_token_id: null, pad_token_id: vocabulary.indexOf('<pad>'), model_max_length: 384 };
+  const roles = {
+    bos_token_id: null,
+    pad_token_id: vocabulary.indexOf('<pad>'),
+    model_max_length: 384,
+    model_input_names: ['input_ids', 'attention_mask'],
+  };
   // transformers pads texts that are to go on, and finds the last token of one that is scored, by these.
   for (const [folder, expected] of [
     [policy, { ...roles, eos_token_id: vocabulary.indexOf(':'), padding_side: 'left' }],
