@@ -37,8 +37,7 @@ export interface Usage {
 
 /**
  * How other tools use a codec's models: batches are padded (on the left where texts are to go on), texts begin with no token of their own, and what a policy
- * writes freely ends where the feedback to its command would begin.
- * `context`: most tokens that the model reads.
+ * writes freely ends where the feedback to its command would begin. `context`: most tokens that the model reads.
  */
 export function usageOf(codec: Codec, kind: 'policy' | 'rewardModel', context: number): Usage {
   const writes = kind === 'policy';

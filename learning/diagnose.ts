@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { RatchetError } from '../core/errors.ts';
 import { graphicsDevices, nvidiaDevices } from './devices.ts';
-import { currentProvider, parseProvider, providerNeeds, showProvider } from './providers.ts';
+import { currentProvider, parseProvider, providerNeeds, showAbsent, showProvider } from './providers.ts';
 import type { ProviderName } from './providers.ts';
 
 export interface Finding {
@@ -59,8 +59,7 @@ export async function requireProvider(onProgress: (detail: string) => void): Pro
   onProgress(`trying ${showProvider(chosen)}`);
   const refusal = await tryProvider(showProvider(chosen), env);
   if (refusal === null) return;
-  const text = `the execution provider ${showProvider(chosen)} cannot be used here: ${refusal}. ${providerNeeds(chosen.name)}`;
-  throw new RatchetError('Unavailable', text);
+  throw new RatchetError('Unavailable', showAbsent(chosen, refusal));
 }
 
 function platformProviders(): ProviderName[] {

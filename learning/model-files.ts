@@ -17,7 +17,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { RatchetError, badInput } from '../core/errors.ts';
 import { parseConfig } from './config.ts';
 import { EMBEDDING, VALUE_HEAD, checkModel, expectedShapes, hasValueHead, isTied } from './model.ts';
@@ -173,8 +173,11 @@ export function writeModelFolder(folder: string, model: Model, tokenizerJson: st
 
 /** Brings what says how a model is used from its folder into another: chat template, special tokens, generation settings. */
 export function copyUsage(from: string, to: string): void {
-  for (const name of USAGE) if (existsSync(join(from, name))) copyFileSync(join(from, name), join(to, name));
+  for (const path of usagePaths(from)) copyFileSync(path, join(to, basename(path)));
 }
+
+/** The files of a model's folder that say how it is used. */
+export const usagePaths = (folder: string): string[] => USAGE.map((name) => join(folder, name)).filter((path) => existsSync(path));
 
 /** Writes one file; under another name until it is complete. */
 export function writeSafetensorsFile(path: string, tensors: ReadonlyMap<string, Tensor>, dtype: StorageType = 'F32'): void {

@@ -59,6 +59,11 @@ export function nativeEnvironment(provider: Provider): Record<string, string> {
   return provider.name === 'cuda' ? { NVIDIA_TF32_OVERRIDE: process.env['NVIDIA_TF32_OVERRIDE'] ?? '0' } : {};
 }
 
+/** What is said of a provider that cannot be used, and what to do about it. */
+export function showAbsent(provider: Provider, reason: string): string {
+  return `the execution provider ${showProvider(provider)} cannot be used here: ${reason.trim()}. ${providerNeeds(provider.name)}`;
+}
+
 /** How to get a provider that is absent. */
 export function providerNeeds(name: ProviderName): string {
   return name === 'cpu' ? 'cpu is always there' : NEEDS[name];

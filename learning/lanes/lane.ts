@@ -4,7 +4,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { RatchetError } from '../../core/errors.ts';
-import { currentProvider, nativeEnvironment, providerNeeds, showProvider } from '../providers.ts';
+import { currentProvider, nativeEnvironment, showAbsent } from '../providers.ts';
 import type { Provider } from '../providers.ts';
 import type { AdamwNumbers, AdamwPart, LaneMemory, SharedArithmetic } from './arithmetic.ts';
 import type { FoldOrder, ShareOrder } from './folding.ts';
@@ -80,8 +80,7 @@ class LaneThread {
   }
 
   #absent(reason: string): RatchetError {
-    const text = `the execution provider ${showProvider(this.#provider)} cannot be used here: ${reason.trim()}. ${providerNeeds(this.#provider.name)}`;
-    return new RatchetError('Unavailable', `${text}; \`ratchet doctor --gpu\` says what is there`);
+    return new RatchetError('Unavailable', `${showAbsent(this.#provider, reason)}; \`ratchet doctor --gpu\` says what is there`);
   }
 
   #die(error: RatchetError): void {

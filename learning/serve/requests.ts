@@ -154,6 +154,9 @@ function toPrompts(given: string | string[] | number[] | number[][], encode: (te
   return (given as (string | number[])[]).map((one) => (typeof one === 'string' ? encode(one) : one));
 }
 
+/** The field that choices are refused by, whichever of the two names they came under. */
+const CHOICE = 'structured_outputs.choice';
+
 /** What completions and chats have in common. `most`: tokens of a continuation; absent: as many as the context holds. */
 function planOf(
   kind: Plan['kind'],
@@ -175,12 +178,10 @@ function planOf(
   const strange =
     unknown &&
     choices?.find((choice, i) => choiceIds![i]!.filter((id) => id === unknown.id).length > choice.split(unknown.text).length - 1);
-  if (strange !== undefined) {
-    const where = 'structured_outputs.choice';
-    throw invalid(where, `${where}: ${JSON.stringify(strange)} has words outside the model's vocabulary.`, 'invalid_value');
-  }
+  if (strange !== undefined)
+    throw invalid(CHOICE, `${CHOICE}: ${JSON.stringify(strange)} has words outside the model's vocabulary.`, 'invalid_value');
   if (choiceIds && new Set(choiceIds.map((ids) => ids.join())).size < choiceIds.length)
-    throw invalid('structured_outputs.choice', 'structured_outputs.choice: two choices are the same tokens.', 'invalid_value');
+    throw invalid(CHOICE, `${CHOICE}: two choices are the same tokens.`, 'invalid_value');
   const longestChoice = Math.max(0, ...(choiceIds ?? []).map((ids) => ids.length + 1));
   const seed = asked.seed ?? newSeed();
   const requests = prompts.map((prompt, p): GenerationRequest => {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { badInput } from '../../core/errors.ts';
-import { inspectModelFolder, json, readModelFolder } from '../model-files.ts';
+import { inspectModelFolder, json, readModelFolder, usagePaths } from '../model-files.ts';
 import { readTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { LlamaConfig, Model } from '../types.ts';
 
@@ -29,8 +29,7 @@ export async function describeServedModel(folder: string, architecture: Architec
   const named = [generation.eos_token_id, config['eos_token_id'], tokenizer.endId].find((ids) => ids !== undefined && ids !== null) ?? [];
   const endIds = [named].flat().filter((id): id is number => Number.isInteger(id));
   const digest = createHash('sha256');
-  const usage = ['generation_config.json', 'tokenizer_config.json', 'chat_template.jinja'].map((name) => join(folder, name));
-  const texts = [join(folder, 'config.json'), join(folder, 'tokenizer.json'), ...usage.filter((path) => existsSync(path))];
+  const texts = [join(folder, 'config.json'), join(folder, 'tokenizer.json'), ...usagePaths(folder)];
   for (const path of [...texts, ...files.map((file) => file.path)]) {
     const content = createHash('sha256');
     for await (const piece of createReadStream(path)) content.update(piece as Buffer);

@@ -28,7 +28,7 @@ const nodes = (count: number) => Array.from({ length: count }, (_, node) => ({ t
 function feedsOf(terms: Terms, config: LlamaConfig) {
   const packed = pack([TREE], terms.reads, { vocabulary: config.vocab_size, context: 64 }, false);
   const all = batchFeeds({ trees: [TREE], terms }, packed, terms.objective, config);
-  return Object.fromEntries(Object.entries(all).filter(([name]) => !(name in packed.feeds) && name !== 'reads'));
+  return Object.fromEntries(Object.entries(all).filter(([name]) => !(name in packed.feeds)));
 }
 
 /** Loss of terms, and its gradient by the heads' outputs, which are given: one score, or one list of logits, per read. */
